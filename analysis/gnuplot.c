@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+#include "config.h"
+
+#include "analysis/gnuplot.h"
+
+#include "analysis/text.h"
+
+#include <errno.h>
+#include <spawn.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
+
+void kv__gnuplot_text(FILE *script, const char *text)
+{
+    int brackets = 0; /* in a row, just before */
+    fputc('\'', script);
+    for (int bytes; *text; text += bytes ? bytes : 1) {
+        bytes = kv__character(text);
+        if (bytes == 0)
+            continue;
+        if (*text == '\'')
+            fputc('\'', script); /* '' is one quote in a single-quoted string */
+        if (*text == '>' && brackets >= 2)
+            fputc(' ', script); /* gnuplot leaves > as it is, and XML forbids ]]> in a text */
+        brackets = *text == ']' ? brackets + 1 : 0;
+        fwrite(text, 1, (size_t)bytes, script);
+    }
+    fputc('\'', script);
+}
+
+/* Starts gnuplot on three open files. -d: the user's own start-up files do not matter. */
+static int start(int script, int picture, int words, pid_t *child)
+{
+    char *arguments[] = {"gnuplot", "-d", "-", NULL};
+    posix_spawn_file_actions_t files;
+    int failed = posix_spawn_file_actions_init(&files);
+    if (failed)
+        return failed;
+    posix_spawn_file_actions_adddup2(&files, script, STDIN_FILENO);
+    posix_spawn_file_actions_adddup2(&files, picture, STDOUT_FILENO);
+    posix_spawn_file_actions_adddup2(&files, words, STDERR_FILENO);
+    failed = posix_spawnp(child, arguments[0], &files, NULL, arguments, environ);
+    posix_spawn_file_actions_destroy(&files);
+    return failed;
+}
+
+/* The last line that gnuplot wrote, which says what is wrong. */
+static void last_words(FILE *words, char *out, size_t bytes)
+{
+    char line[256];
+    snprintf(out, bytes, "it said nothing");
+    rewind(words);
+    while (fgets(line, sizeof line, words) != NULL) {
+        line[strcspn(line, "\n")] = '\0';
+        if (strspn(line, " \t^") < strlen(line))
+            snprintf(out, bytes, "%s", line);
+    }
+}
+
+static kv_err wait_for(pid_t child, FILE *words, kv_diag *diag)
+{
+    int status;
+    char text[256];
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR)
+            return kv_fail(diag, KV_ERR_IO, NULL, "gnuplot was lost: %s", strerror(errno));
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        return KV_OK;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+        return kv_fail(diag, KV_ERR_UNSUPPORTED, NULL,
+                       "gnuplot could not be started; install it to draw plots");
+    last_words(words, text, sizeof text);
+    return kv_fail(diag, KV_ERR_IO, NULL, "gnuplot failed: %s", text);
+}
+
+kv_err kv__gnuplot_run(FILE *script, int picture, kv_diag *diag)
+{
+    pid_t child;
+    FILE *words = tmpfile();
+    if (words == NULL || fflush(script) != 0 || lseek(fileno(script), 0, SEEK_SET) != 0) {
+        int failed = errno;
+        if (words != NULL)
+            fclose(words);
+        return kv_fail(diag, KV_ERR_IO, NULL, "cannot write a temporary file: %s",
+                       strerror(failed));
+    }
+    int failed = start(fileno(script), picture, fileno(words), &child);
+    kv_err err =
+        failed == ENOENT ? kv_fail(diag, KV_ERR_UNSUPPORTED, NULL,
+                                   "gnuplot was not found; install it to draw plots")
+        : failed ? kv_fail(diag, KV_ERR_IO, NULL, "gnuplot cannot be started: %s", strerror(failed))
+                 : wait_for(child, words, diag);
+    fclose(words);
+    return err;
+}

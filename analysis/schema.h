@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+/* The tables of the results database, described once: the SQL that makes them, the statements that
+ * fill them and docs/results.md all come from here. */
+#ifndef KVSIM_ANALYSIS_SCHEMA_H
+#define KVSIM_ANALYSIS_SCHEMA_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+enum {
+    KV_SCHEMA_VERSION = 1,             /* PRAGMA user_version */
+    KV_SCHEMA_APPLICATION = 0x6b76736d /* PRAGMA application_id, "kvsm" */
+};
+
+typedef struct kv_column {
+    const char *name; /* NULL ends the list; "*" stands for one column per measure */
+    const char *type; /* SQL type and constraints */
+    const char *unit; /* "" if it has none */
+    const char *help; /* one sentence without its full stop */
+} kv_column;
+
+typedef struct kv_table {
+    const char *name;        /* NULL ends the list */
+    const char *help;        /* one sentence, or more */
+    const kv_column *column; /* of a view: what it answers, for the documentation */
+    const char *rest;        /* table: constraints of the whole; view: its SELECT */
+    bool is_view;
+    bool without_rowid;
+} kv_table;
+
+/* Every table and view, in the order in which they are made. A part of kvsim adds its tables as one
+ * list in the array in schema.c. */
+const kv_table *const *kv_schema_parts(void);
+/* The table of that name, or NULL. */
+const kv_table *kv_schema_find(const char *name);
+
+/* SQL text, to be freed with free(); NULL if memory is exhausted. */
+char *kv_schema_create(void);                  /* makes everything */
+char *kv_schema_insert(const kv_table *table); /* a row of all columns, in order, by position */
+
+/* Writes the tables as Markdown: the middle part of docs/results.md. */
+void kv_schema_markdown(FILE *out);
+
+#endif

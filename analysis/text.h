@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+/* Text that comes from traces and experiments, on its way into files of other formats. Internal. */
+#ifndef KVSIM_ANALYSIS_TEXT_H
+#define KVSIM_ANALYSIS_TEXT_H
+
+/* Bytes of the UTF-8 character that text starts with: 1..4; 0 if it is a control character or not
+ * UTF-8 (overlong, surrogate, beyond U+10FFFF, cut off, U+FFFE or U+FFFF). */
+int kv__character(const char *text);
+
+#endif

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+#include "config.h"
+
+#include "policies/head_mask.h"
+#include "sim/base/file.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <hdf5.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- Text -------------------------------------------------------------------------- */
+
+/* One line of kv_heads numbers. */
+static kv_err read_line(char *line, const kv_mark *mark, int kv_heads, double *out, kv_diag *diag)
+{
+    char *at = line;
+    for (int h = 0; h < kv_heads; h++) {
+        char *end;
+        out[h] = strtod(at, &end);
+        kv_mark here = {mark->path, mark->line, (int)(at - line) + 1};
+        if (end == at || (*end != '\0' && !isspace((unsigned char)*end)))
+            return kv_fail(diag, KV_ERR_INPUT, &here,
+                           "expected %d numbers per line, one per KV head; number %d is missing or "
+                           "is none",
+                           kv_heads, h + 1);
+        if (!isfinite(out[h]))
+            return kv_fail(diag, KV_ERR_INPUT, &here, "expected a finite number");
+        at = end;
+    }
+    for (; *at != '\0'; at++)
+        if (!isspace((unsigned char)*at))
+            return kv_fail(diag, KV_ERR_INPUT, mark,
+                           "more than the %d KV heads that the recorded model has", kv_heads);
+    return KV_OK;
+}
+
+static bool is_blank(const char *line)
+{
+    while (isspace((unsigned char)*line))
+        line++;
+    return *line == '\0' || *line == '#';
+}
+
+static kv_err read_lines(FILE *in, const char *path, int layers, int kv_heads, double *out,
+                         kv_diag *diag)
+{
+    char *line = NULL;
+    size_t room = 0;
+    int layer = 0;
+    kv_mark mark = {path, 0, 0};
+    kv_err err = KV_OK;
+    while (err == KV_OK && getline(&line, &room, in) != -1) {
+        mark.line++;
+        if (is_blank(line))
+            continue;
+        if (layer == layers)
+            err = kv_fail(diag, KV_ERR_INPUT, &mark,
+                          "more than the %d layers that the recorded model has", layers);
+        else
+            err = read_line(line, &mark, kv_heads, out + (size_t)layer++ * (size_t)kv_heads, diag);
+    }
+    free(line);
+    if (err == KV_OK && ferror(in))
+        err = kv_fail(diag, KV_ERR_IO, &mark, "cannot be read: %s", strerror(errno));
+    if (err == KV_OK && layer < layers)
+        err = kv_fail(diag, KV_ERR_INPUT, &mark,
+                      "ends after %d lines of numbers; the recorded model has %d layers", layer,
+                      layers);
+    return err;
+}
+
+static kv_err read_text(const char *path, int layers, int kv_heads, double *out, kv_diag *diag)
+{
+    kv_mark mark = {path, 0, 0};
+    FILE *in = fopen(path, "r");
+    if (in == NULL)
+        return kv_fail(diag, KV_ERR_INPUT, &mark, "cannot be opened: %s", strerror(errno));
+    kv_err err = read_lines(in, path, layers, kv_heads, out, diag);
+    fclose(in);
+    return err;
+}
+
+/* --- HDF5 -------------------------------------------------------------------------- */
+
+/* The only dataset of the root group; empty if there is none or more than one. */
+static herr_t find_only(hid_t group, const char *name, const H5L_info_t *info, void *closure)
+{
+    char *found = closure;
+    H5O_info_t object;
+    if (info->type != H5L_TYPE_HARD ||
+        H5Oget_info_by_name2(group, name, &object, H5O_INFO_BASIC, H5P_DEFAULT) < 0 ||
+        object.type != H5O_TYPE_DATASET)
+        return 0;
+    if (found[0] != '\0') {
+        found[0] = '\0';
+        return 1;
+    }
+    snprintf(found, 256, "%s", name);
+    return 0;
+}
+
+static kv_err read_dataset(hid_t file, const kv_mark *mark, const char *name, int layers,
+                           int kv_heads, double *out, kv_diag *diag)
+{
+    hsize_t shape[2] = {0, 0};
+    hid_t dataset = H5Dopen2(file, name, H5P_DEFAULT);
+    if (dataset < 0)
+        return kv_fail(diag, KV_ERR_INPUT, mark, "has no dataset '%s'", name);
+    hid_t space = H5Dget_space(dataset);
+    kv_err err = KV_OK;
+    if (H5Sget_simple_extent_ndims(space) != 2 ||
+        H5Sget_simple_extent_dims(space, shape, NULL) != 2 || shape[0] != (hsize_t)layers ||
+        shape[1] != (hsize_t)kv_heads)
+        err = kv_fail(diag, KV_ERR_INPUT, mark,
+                      "dataset '%s' is not a matrix of %d layers x %d KV "
+                      "heads",
+                      name, layers, kv_heads);
+    else if (H5Dread(dataset, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, out) < 0)
+        err = kv_fail(diag, KV_ERR_INPUT, mark, "dataset '%s' cannot be read as numbers", name);
+    for (int i = 0; err == KV_OK && i < layers * kv_heads; i++)
+        if (!isfinite(out[i]))
+            err = kv_fail(diag, KV_ERR_INPUT, mark, "dataset '%s'[%d, %d] is not finite", name,
+                          i / kv_heads, i % kv_heads);
+    H5Sclose(space);
+    H5Dclose(dataset);
+    return err;
+}
+
+static kv_err read_hdf5(const char *path, const char *dataset, int layers, int kv_heads,
+                        double *out, kv_diag *diag)
+{
+    char only[256] = "";
+    kv_mark mark = {path, 0, 0};
+    hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    if (file < 0)
+        return kv_fail(diag, KV_ERR_INPUT, &mark, "cannot be opened as an HDF5 file");
+    if (dataset == NULL)
+        H5Literate(file, H5_INDEX_NAME, H5_ITER_INC, NULL, find_only, only);
+    kv_err err;
+    if (dataset == NULL && only[0] == '\0')
+        err = kv_fail(diag, KV_ERR_INPUT, &mark,
+                      "holds no dataset or several at its root; name one as FILE.h5:DATASET");
+    else
+        err = read_dataset(file, &mark, dataset ? dataset : only, layers, kv_heads, out, diag);
+    H5Fclose(file);
+    return err;
+}
+
+/* Splits "file.h5:dataset"; answers whether the path names HDF5 at all. */
+static bool split_hdf5(char *path, char **dataset)
+{
+    static const char *const endings[] = {".h5", ".hdf5"};
+    char *colon = strrchr(path, ':');
+    for (int split = 0; split < 2; split++) {
+        char *end = split ? colon : path + strlen(path);
+        for (size_t e = 0; end != NULL && e < sizeof endings / sizeof *endings; e++) {
+            size_t n = strlen(endings[e]);
+            if ((size_t)(end - path) < n || strncmp(end - n, endings[e], n) != 0)
+                continue;
+            *dataset = split ? colon + 1 : NULL;
+            if (split)
+                *colon = '\0';
+            return true;
+        }
+    }
+    return false;
+}
+
+kv_err kv_head_mask_read(const char *path, int layers, int kv_heads, double **out, kv_diag *diag)
+{
+    double *mask = calloc((size_t)layers * (size_t)kv_heads, sizeof *mask);
+    char *file = strdup(path), *dataset = NULL;
+    kv_err err;
+    if (mask == NULL || file == NULL)
+        err = kv_fail_memory(diag);
+    else if (split_hdf5(file, &dataset))
+        err = read_hdf5(file, dataset, layers, kv_heads, mask, diag);
+    else
+        err = read_text(file, layers, kv_heads, mask, diag);
+    free(file);
+    if (err != KV_OK) {
+        free(mask);
+        return err;
+    }
+    *out = mask;
+    return KV_OK;
+}
+
+/* --- Policies that are a mask ------------------------------------------------------ */
+
+typedef struct mask_plan {
+    int kv_heads;
+    bool streams[]; /* [layers * kv_heads] */
+} mask_plan;
+
+/* Marks the count least important heads; importance NULL: the first ones, as only counts matter. */
+static void choose_streaming(const double *importance, int heads, long long count, bool *streams)
+{
+    for (long long i = 0; i < count; i++) {
+        int least = -1;
+        for (int h = 0; h < heads; h++)
+            if (!streams[h] && (least < 0 || (importance && importance[h] < importance[least])))
+                least = h;
+        streams[least] = true;
+    }
+}
+
+kv_err kv_head_mask_prepare(const void *config, const char *directory, const kv_shape *shape,
+                            void **out, kv_diag *diag)
+{
+    const kv_retention_config *c = config;
+    int heads = shape->layers * shape->kv_heads;
+    double *importance = NULL;
+    mask_plan *plan = calloc(1, sizeof *plan + (size_t)heads * sizeof(bool));
+    if (plan == NULL)
+        return kv_fail_memory(diag);
+    plan->kv_heads = shape->kv_heads;
+    if (c->heads != NULL) {
+        char *path = kv_path_resolve(directory, c->heads);
+        kv_err err =
+            path ? kv_head_mask_read(path, shape->layers, shape->kv_heads, &importance, diag)
+                 : kv_fail_memory(diag);
+        free(path);
+        if (err != KV_OK) {
+            free(plan);
+            return err;
+        }
+    }
+    choose_streaming(importance, heads, llrint(c->sparsity * heads), plan->streams);
+    free(importance);
+    *out = plan;
+    return KV_OK;
+}
+
+void kv_head_mask_release(void *plan)
+{
+    free(plan);
+}
+
+long long kv_head_mask_quota(const void *config, const kv_quota_query *query)
+{
+    const kv_retention_config *c = config;
+    const mask_plan *plan = query->plan;
+    long long streaming = c->sinks_tokens + c->window_tokens;
+    bool streams =
+        plan ? plan->streams[query->layer * plan->kv_heads + query->kv_head] : query->kv_head == 0;
+    if (!streams)
+        return query->candidates;
+    return streaming < query->candidates ? streaming : query->candidates;
+}
+
+kv_pins kv_head_mask_pins(const void *config, const kv_quota_query *query, long long quota)
+{
+    const kv_retention_config *c = config;
+    long long sinks = c->sinks_tokens < quota ? c->sinks_tokens : quota;
+    return (kv_pins){.first = (int)sinks, .last = (int)(quota - sinks)};
+}
+
+double kv_head_mask_share(const void *config)
+{
+    const kv_retention_config *c = config;
+    return c->sparsity;
+}
+
+bool kv_head_mask_counts_only(const void *config)
+{
+    const kv_retention_config *c = config;
+    return c->heads == NULL;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+/* Head masks: a number per (layer, KV head), from a file that was learned or measured elsewhere,
+ * and the choice of heads that follows from it. */
+#ifndef KVSIM_POLICIES_HEAD_MASK_H
+#define KVSIM_POLICIES_HEAD_MASK_H
+
+#include "policies/retention.h"
+
+/* Reads layers x kv_heads numbers, row by row, into *out (the caller frees it). A path that ends in
+ * .h5 or .hdf5, optionally followed by ":DATASET", names a matrix in HDF5 (the only dataset of the
+ * file if none is named); any other path is text: a line per layer, numbers parted by tabs or
+ * blanks. */
+kv_err kv_head_mask_read(const char *path, int layers, int kv_heads, double **out,
+                         kv_diag *diag) KV_MUST_USE;
+
+/* Head-mask policies (duo, prulong): `sparsity` of all heads stream, the least important first
+ * (ties: lower layer, lower head); the others keep everything. Slots for their tables. */
+kv_err kv_head_mask_prepare(const void *config, const char *directory, const kv_shape *shape,
+                            void **plan, kv_diag *diag);
+void kv_head_mask_release(void *plan);
+long long kv_head_mask_quota(const void *config, const kv_quota_query *query);
+kv_pins kv_head_mask_pins(const void *config, const kv_quota_query *query, long long quota);
+double kv_head_mask_share(const void *config);
+bool kv_head_mask_counts_only(const void *config);
+
+#endif

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+#include "config.h"
+
+#include "policies/replacement/queue.h"
+
+KV_REPLACEMENT_DEFINE(fifo) = {
+    .name = "fifo",
+    .brief = "the block that came in first leaves",
+    .state_bytes = sizeof(kv__queues),
+    .meta_bytes = sizeof(kv__link),
+    .init = kv__queue_policy_init,
+    .insert = kv__queue_policy_insert,
+    .remove = kv__queue_policy_remove,
+    .victim = kv__queue_policy_victim,
+    .pin = kv__queue_policy_pin,
+    .unpin = kv__queue_policy_unpin,
+    .check = kv__queue_policy_check,
+};

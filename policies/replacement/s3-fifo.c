@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+#include "config.h"
+
+#include "policies/replacement/history.h"
+#include "policies/replacement/queue.h"
+
+static kv_err init(void *state, const kv_replacement_env *env, kv_diag *diag);
+static void fini(void *state);
+static kv_err insert(void *state, uint32_t slot, const kv_access *access);
+static void hit(void *state, uint32_t slot, const kv_access *access);
+static void drop(void *state, uint32_t slot, bool evicted);
+static uint32_t victim(void *state, const kv_access *incoming);
+
+enum { SMALL, MAIN, MOST_USES = 3, ENOUGH_USES = 2 };
+
+typedef struct s3_fifo_config {
+    double small; /* share of the capacity for newcomers */
+} s3_fifo_config;
+
+typedef struct s3_fifo {
+    kv__queues queues;
+    kv__history ghost; /* names that left the small queue unused */
+    uint32_t small_blocks, main_blocks;
+} s3_fifo;
+
+static const kv_param params[] = {{.name = "small",
+                                   .type = KV_REAL,
+                                   .offset = offsetof(s3_fifo_config, small),
+                                   .fallback = "0.1",
+                                   .min = 0.001,
+                                   .max = 0.999,
+                                   .unit = "fraction",
+                                   .help = "share of the capacity that newcomers go through"},
+                                  {.name = NULL}};
+
+/* Newcomers go through a small queue; what is used twice there, or comes back soon after it left,
+ * goes to the main queue, where use earns another round. Algorithm 1 of the paper; use counts are
+ * cleared on the move to the main queue, as its text says. */
+KV_REPLACEMENT_DEFINE(s3_fifo) = {
+    .name = "s3-fifo",
+    .brief = "three queues: a small one weeds out blocks that are used once",
+    .cite = "Yang et al., FIFO queues are all you need for cache eviction, SOSP 2023",
+    .config_bytes = sizeof(s3_fifo_config),
+    .params = params,
+    .state_bytes = sizeof(s3_fifo),
+    .meta_bytes = sizeof(kv__link),
+    .init = init,
+    .fini = fini,
+    .insert = insert,
+    .hit = hit,
+    .remove = drop,
+    .victim = victim,
+    .pin = kv__queue_policy_pin,
+    .unpin = kv__queue_policy_unpin,
+    .check = kv__queue_policy_check,
+};
+
+static kv_err init(void *state, const kv_replacement_env *env, kv_diag *diag)
+{
+    s3_fifo *s = state;
+    const s3_fifo_config *config = env->config;
+    s->small_blocks = (uint32_t)(config->small * env->capacity_blocks);
+    if (s->small_blocks == 0)
+        s->small_blocks = 1;
+    s->main_blocks = env->capacity_blocks - s->small_blocks;
+    kv__history_init(&s->ghost, env->capacity_blocks == UINT32_MAX ? 0 : s->main_blocks);
+    return kv__queue_policy_init(state, env, diag);
+}
+
+static void fini(void *state)
+{
+    kv__history_fini(&((s3_fifo *)state)->ghost);
+}
+
+static kv_err insert(void *state, uint32_t slot, const kv_access *access)
+{
+    s3_fifo *s = state;
+    kv_err err = kv__history_reserve(&s->ghost, s->queues.slots->count);
+    if (err != KV_OK)
+        return err;
+    kv__queue_push(&s->queues, kv__history_take(&s->ghost, access->key) ? MAIN : SMALL, slot);
+    return KV_OK;
+}
+
+static void hit(void *state, uint32_t slot, const kv_access *access)
+{
+    kv__link *link = kv__link_of(state, slot);
+    if (link->mark < MOST_USES)
+        link->mark++;
+}
+
+static void drop(void *state, uint32_t slot, bool evicted)
+{
+    s3_fifo *s = state;
+    if (evicted && kv__link_of(state, slot)->queue == SMALL)
+        kv__history_add(&s->ghost, s->queues.slots->key[slot]);
+    kv__queue_take(&s->queues, slot);
+}
+
+static uint32_t victim_of_main(s3_fifo *s)
+{
+    uint32_t slot;
+    while ((slot = kv__queue_oldest(&s->queues, MAIN)) != KV_NO_SLOT) {
+        kv__link *link = kv__link_of(&s->queues, slot);
+        if (link->mark == 0)
+            return slot;
+        link->mark--;
+        kv__queue_move(&s->queues, MAIN, slot);
+    }
+    return KV_NO_SLOT;
+}
+
+/* Moves what was used enough to the main queue until something else, or the overflow of the main
+ * queue, is found. */
+static uint32_t victim_of_small(s3_fifo *s)
+{
+    uint32_t slot;
+    while ((slot = kv__queue_oldest(&s->queues, SMALL)) != KV_NO_SLOT) {
+        kv__link *link = kv__link_of(&s->queues, slot);
+        if (link->mark < ENOUGH_USES)
+            return slot;
+        link->mark = 0;
+        kv__queue_move(&s->queues, MAIN, slot);
+        if (s->queues.queue[MAIN].length > s->main_blocks)
+            return victim_of_main(s);
+    }
+    return KV_NO_SLOT;
+}
+
+static uint32_t victim(void *state, const kv_access *incoming)
+{
+    s3_fifo *s = state;
+    bool small_first = s->queues.queue[SMALL].length >= s->small_blocks;
+    uint32_t slot = small_first ? victim_of_small(s) : victim_of_main(s);
+    if (slot != KV_NO_SLOT)
+        return slot;
+    return small_first ? victim_of_main(s) : victim_of_small(s);
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+/* Rows of the settings that retention policies share. A policy's table is a list of them:
+ *
+ *     static const kv_param params[] = {KV_ROW_KEEP, KV_ROW_BUDGET, KV_ROW_WINDOW("32"),
+ *                                       KV_ROW_EVICT("postfill"), KV_ROW_END};
+ *
+ * The argument is the policy's own default as a user would write it; NULL: absent, which is stored
+ * as kv_retention_config says. Rows with KV_PARAM_BUDGET say how much is kept; exactly one of those
+ * in a table must have a value (kv_retention_check). */
+#ifndef KVSIM_POLICIES_RETENTION_PARAMS_H
+#define KVSIM_POLICIES_RETENTION_PARAMS_H
+
+#include "policies/retention.h"
+
+#include <math.h>
+
+/* Names of the choices, in the order of their enums in retention.h. */
+extern const char *const kv__names_schedule[];
+extern const char *const kv__names_rounding[];
+extern const char *const kv__names_pooling[];
+extern const char *const kv__names_group[];
+extern const char *const kv__names_group_when[];
+extern const char *const kv__names_score_over[];
+extern const char *const kv__names_scope[];
+extern const char *const kv__names_anchor[];
+
+#define KV_ROW(row_name, row_type, field, row_fallback, low, high, names, row_flags, of, words)    \
+    {                                                                                              \
+        .name = row_name, .type = row_type, .offset = offsetof(kv_retention_config, field),        \
+        .fallback = row_fallback, .min = low, .max = high, .choices = names,                       \
+        .flags = KV_PARAM_SWEEP | (row_flags), .unit = of, .help = words                           \
+    }
+#define KV_ROW_COUNT(row_name, field, fallback, low, flags, of, words)                             \
+    KV_ROW(row_name, KV_INT, field, fallback, low, INFINITY, NULL, flags, of, words)
+#define KV_ROW_CHOICE(row_name, field, fallback, names, words)                                     \
+    KV_ROW(row_name, KV_CHOICE, field, fallback, 0, 0, names, 0, "", words)
+#define KV_ROW_SWITCH(row_name, field, fallback, words)                                            \
+    KV_ROW(row_name, KV_BOOL, field, fallback, 0, 0, NULL, 0, "", words)
+
+#define KV_ROW_END                                                                                 \
+    {                                                                                              \
+        .name = NULL                                                                               \
+    }
+
+/* --- How much is kept -------------------------------------------------------------- */
+#define KV_ROW_KEEP                                                                                \
+    KV_ROW("keep", KV_REAL, keep, NULL, 0, 1, NULL, KV_PARAM_BUDGET, "fraction",                   \
+           "share of the prompt's entries that is kept; or give budget")
+#define KV_ROW_BUDGET                                                                              \
+    KV_ROW_COUNT("budget", budget_tokens, NULL, 1, KV_PARAM_BUDGET, "tokens",                      \
+                 "entries kept per KV head; or give keep")
+/* A window that is itself the budget (streaming). */
+#define KV_ROW_WINDOW_BUDGET                                                                       \
+    KV_ROW_COUNT("window", window_tokens, NULL, 1, KV_PARAM_BUDGET, "tokens",                      \
+                 "last entries, which stay while they are the last; the rest leaves")
+/* The share of streaming heads is what a head-mask policy's curve runs over. */
+#define KV_ROW_SPARSITY(fallback)                                                                  \
+    KV_ROW("sparsity", KV_REAL, sparsity, fallback, 0, 1, NULL, KV_PARAM_BUDGET, "fraction",       \
+           "share of the KV heads that stream")
+
+/* --- What stays in any case ---------------------------------------------------------------------
+ */
+#define KV_ROW_WINDOW(fallback)                                                                    \
+    KV_ROW_COUNT("window", window_tokens, fallback, 0, 0, "tokens",                                \
+                 "last entries, always kept; where rows score, also the last rows that do")
+#define KV_ROW_SINKS(fallback)                                                                     \
+    KV_ROW_COUNT("sinks", sinks_tokens, fallback, 0, 0, "tokens",                                  \
+                 "first tokens of the sequence, always kept")
+#define KV_ROW_RECENT(fallback)                                                                    \
+    KV_ROW("recent", KV_REAL, recent, fallback, 0, INFINITY, NULL, 0, "",                          \
+           "last entries, always kept: a count, or below 1 a fraction of the budget; half of the " \
+           "budget if not given")
+#define KV_ROW_WINDOW_IN_BUDGET(fallback)                                                          \
+    KV_ROW_SWITCH("window_in_budget", window_in_budget, fallback,                                  \
+                  "whether the window counts against the budget")
+
+/* --- Scores ------------------------------------------------------------------------ */
+#define KV_ROW_KERNEL(fallback)                                                                    \
+    KV_ROW_COUNT("kernel", kernel_tokens, fallback, 1, 0, "tokens",                                \
+                 "width of the pooling of scores over positions, odd; 1 is none")
+#define KV_ROW_POOLING(fallback)                                                                   \
+    KV_ROW_CHOICE("pooling", pooling, fallback, kv__names_pooling,                                 \
+                  "how scores are pooled over positions")
+#define KV_ROW_GROUP(fallback)                                                                     \
+    KV_ROW_CHOICE("group", group, fallback, kv__names_group,                                       \
+                  "how the query heads of a group become one score")
+#define KV_ROW_GROUP_WHEN(fallback)                                                                \
+    KV_ROW_CHOICE("group_when", group_when, fallback, kv__names_group_when,                        \
+                  "whether a group becomes one score before or after pooling")
+#define KV_ROW_SCORE_OVER(fallback)                                                                \
+    KV_ROW_CHOICE("score_over", score_over, fallback, kv__names_score_over,                        \
+                  "what a row is renormalised over: the current chunk's keys or all present")
+#define KV_ROW_SCOPE(fallback)                                                                     \
+    KV_ROW_CHOICE("scope", scope, fallback, kv__names_scope,                                       \
+                  "whether a layer keeps one set or one per KV head")
+#define KV_ROW_ANCHOR(fallback)                                                                    \
+    KV_ROW_CHOICE("anchor", anchor, fallback, kv__names_anchor,                                    \
+                  "the direction keys are compared with: mean of unit keys or of raw keys")
+#define KV_ROW_SEED(fallback)                                                                      \
+    KV_ROW_COUNT("seed", seed, fallback, 0, 0, "", "of the random numbers")
+#define KV_ROW_HEADS                                                                               \
+    KV_ROW("heads", KV_PATH, heads, NULL, 0, 0, NULL, 0, "",                                       \
+           "file with the importance or mask of each head: TSV, or a matrix in HDF5")
+
+/* --- Budgets ----------------------------------------------------------------------- */
+#define KV_ROW_BETA(fallback)                                                                      \
+    KV_ROW("beta", KV_REAL, beta, fallback, 1, INFINITY, NULL, 0, "",                              \
+           "ratio that sets the slope of the budget over layers")
+#define KV_ROW_ROUNDING(fallback)                                                                  \
+    KV_ROW_CHOICE("rounding", rounding, fallback, kv__names_rounding, "of keep times a length")
+#define KV_ROW_RATIO_ARITHMETIC(fallback)                                                          \
+    KV_ROW_SWITCH("ratio_arithmetic", ratio_arithmetic, fallback,                                  \
+                  "whether keep * n is computed as n * (1 - (1 - keep)), bit for bit")
+/* names: "none", then the names of the policy's presets in their order, then NULL. */
+#define KV_ROW_PRESET(names)                                                                       \
+    KV_ROW_CHOICE("preset", preset, "none", names,                                                 \
+                  "other defaults, as a published implementation has them")
+
+/* --- Schedules --------------------------------------------------------------------- */
+#define KV_ROW_EVICT(fallback)                                                                     \
+    KV_ROW_CHOICE("evict", evict, fallback, kv__names_schedule, "when entries leave")
+#define KV_ROW_INTERVAL(fallback)                                                                  \
+    KV_ROW_COUNT("interval", interval_steps, fallback, 1, 0, "steps",                              \
+                 "decode steps between two evictions under evict: interval")
+#define KV_ROW_CHARGE_PROBES(fallback)                                                             \
+    KV_ROW_SWITCH("charge_probes", charge_probes, fallback,                                        \
+                  "under evict: patched, whether the probing rows are charged as present")
+
+#endif

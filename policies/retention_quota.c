@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+#include "config.h"
+
+#include "policies/retention.h"
+
+#include <math.h>
+
+long long kv_quota_round(const kv_retention_config *config, double amount, bool published)
+{
+    switch ((kv_rounding)config->rounding) {
+    case KV_HALF_EVEN:
+        return llrint(amount);
+    case KV_TRUNCATE:
+        return (long long)amount;
+    case KV_AS_PRULONG:
+        return published ? llrint(amount) : (long long)amount;
+    case KV_HALF_UP:
+        break;
+    }
+    return (long long)floor(amount + 0.5);
+}
+
+/* kvpress and PruLong are given the share that leaves; their products are (1 - share) * n in
+ * doubles, so that 1000 entries at keep 0.1 are 99. */
+static double kept_fraction(const kv_retention_config *config)
+{
+    return config->ratio_arithmetic ? 1.0 - (1.0 - config->keep) : config->keep;
+}
+
+long long kv_quota_amount(const kv_retention_config *config, const kv_quota_query *query)
+{
+    int n = query->own_chunk ? query->candidates : query->prompt_tokens;
+    if (config->budget_tokens > 0)
+        return config->budget_tokens;
+    return kv_quota_round(config, kept_fraction(config) * n, query->published);
+}
+
+long long kv_quota_uniform(const void *config, const kv_quota_query *query)
+{
+    const kv_retention_config *c = config;
+    long long amount = kv_quota_amount(c, query);
+    if (!c->window_in_budget)
+        amount += c->window_tokens;
+    return amount < query->candidates ? amount : query->candidates;
+}
+
+long long kv_retention_observers(const kv_retention *policy, const void *config)
+{
+    const kv_retention_config *c = config;
+    return policy->observers ? policy->observers(config) : c->window_tokens;
+}
+
+long long kv_retention_quota(const kv_retention *policy, const void *config,
+                             const kv_quota_query *query)
+{
+    return policy->quota ? policy->quota(config, query) : kv_quota_uniform(config, query);
+}
+
+kv_pins kv_retention_pins(const kv_retention *policy, const void *config,
+                          const kv_quota_query *query, long long quota)
+{
+    const kv_retention_config *c = config;
+    kv_pins pins;
+    if (policy->pins != NULL) {
+        pins = policy->pins(config, query, quota);
+    } else {
+        pins.first = (int)c->sinks_tokens;
+        pins.last = query->pin_window ? (int)c->window_tokens : 0;
+    }
+    /* The budget wins over the pins: sinks first, then the newest entries. */
+    if (pins.first > quota)
+        pins.first = (int)quota;
+    if (pins.last > quota)
+        pins.last = (int)quota;
+    return pins;
+}

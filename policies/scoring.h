@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+/* Scores that several policies are made of. */
+#ifndef KVSIM_POLICIES_SCORING_H
+#define KVSIM_POLICIES_SCORING_H
+
+#include "policies/retention.h"
+
+/* SnapKV's score: the probability that the observation window gives each candidate, averaged over
+ * the window's rows, each renormalised over what it sees, reduced over the group's query heads and
+ * pooled as the settings say. Writes score[0 .. event->scored). */
+void kv_score_window(const kv_event *event, double *score);
+
+/* The same before pooling, for one query head. Writes score[0 .. event->scored). */
+void kv_score_window_head(const kv_event *event, int query_head, double *score);
+
+/* One-dimensional pooling with stride 1 over score[0..n): averages count zeros beyond the ends and
+ * always divide by the kernel; maxima ignore what is beyond. */
+void kv_score_pool(const kv_retention_config *config, const double *score, int n, double *pooled);
+
+/* state[j] += mean over the group's query heads of the renormalised row, for all that is seen. */
+void kv_score_accumulate(const kv_row_event *row, double *state);
+
+/* The Euclidean norm of a key or value. */
+double kv_score_norm(const float *vector, int width);
+
+/* Settings of policies that score by an observation window (snapkv and its kin). */
+#define KV_ROWS_WINDOW_SCORE(window, kernel, pooling)                                              \
+    KV_ROW_KEEP, KV_ROW_BUDGET, KV_ROW_WINDOW(window), KV_ROW_WINDOW_IN_BUDGET("true"),            \
+        KV_ROW_SINKS("0"), KV_ROW_KERNEL(kernel), KV_ROW_POOLING(pooling), KV_ROW_GROUP("mean"),   \
+        KV_ROW_GROUP_WHEN("before"), KV_ROW_SCORE_OVER("chunk"), KV_ROW_EVICT("postfill"),         \
+        KV_ROW_INTERVAL("512"), KV_ROW_CHARGE_PROBES("false"), KV_ROW_ROUNDING("half_up"),         \
+        KV_ROW_RATIO_ARITHMETIC("false")
+
+/* Settings of policies whose score needs none of its own: from keys or draws, and from rows. */
+#define KV_ROWS_PLAIN_SCORE(evict)                                                                 \
+    KV_ROW_KEEP, KV_ROW_BUDGET, KV_ROW_WINDOW("0"), KV_ROW_WINDOW_IN_BUDGET("true"),               \
+        KV_ROW_SINKS("0"), KV_ROW_EVICT(evict), KV_ROW_INTERVAL("512"),                            \
+        KV_ROW_ROUNDING("half_up"), KV_ROW_RATIO_ARITHMETIC("false")
+#define KV_ROWS_ROW_SCORE(evict) KV_ROWS_PLAIN_SCORE(evict), KV_ROW_SCORE_OVER("chunk")
+
+#endif

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+#include "config.h"
+
+#include "sim/attention_run.h"
+#include "models/model.h"
+#include "sim/measured.h"
+#include "sim/sweep_plan.h"
+
+#include <stdlib.h>
+
+struct kv_attention_job {
+    const kv_experiment *experiment;
+    kv_sweep_plan plan;
+    kv_measured *measured; /* NULL: nothing was measured */
+    char *accuracy_spec;   /* what was measured, as the results keep it */
+    double entry_bytes;
+};
+
+/* Bytes of one KV entry (one KV head of one layer) under the experiment's model; 0: none is given.
+ * The model must have the recorded shape: its bytes would mean nothing otherwise. */
+static kv_err entry_bytes(const kv_experiment *experiment, const kv_sweep_plan *plan, double *bytes,
+                          kv_diag *diag)
+{
+    *bytes = 0;
+    if (experiment->model == NULL)
+        return KV_OK;
+    kv_model *model;
+    kv_err err = kv_model_get(experiment->model, &model, diag);
+    if (err != KV_OK)
+        return err;
+    kv_mark mark = kv_node_mark(experiment->model);
+    for (int t = 0; t < plan->traces && err == KV_OK; t++) {
+        const kv_shape *shape = kv_attention_shape(plan->trace[t]);
+        if (model->layers != shape->layers || kv_model_kv_heads(model) != shape->kv_heads)
+            err = kv_fail(diag, KV_ERR_INPUT, &mark,
+                          "model %s has %lld layers of %d KV heads, but %s was recorded with %d of "
+                          "%d; name the recorded model or leave `model` out",
+                          model->name, model->layers, kv_model_kv_heads(model),
+                          kv_attention_path(plan->trace[t]), shape->layers, shape->kv_heads);
+    }
+    *bytes = kv_model_entry_bytes(model, kv_model_cache_format(model));
+    kv_model_free(model);
+    return err;
+}
+
+static kv_err put(void *closure, int example, const kv_record *record, const kv_retained_set *sets,
+                  int set_count, kv_diag *diag)
+{
+    return kv_points_put(closure, example, record, sets, set_count, diag);
+}
+
+static kv_err replay(const kv_sweep *sweep, kv_points *points,
+                     const kv_attention_run_options *options, kv_diag *diag)
+{
+    bool *wants = malloc(((size_t)sweep->examples + 1) * sizeof *wants);
+    if (wants == NULL)
+        return kv_fail_memory(diag);
+    for (int e = 0; e < sweep->examples; e++)
+        wants[e] = points != NULL && kv_points_wants(points, e);
+    kv_sweep_runner runner = options->runner ? options->runner : kv_sweep_run;
+    kv_err err =
+        runner(sweep, wants, put, points, options->progress, options->progress_closure, diag);
+    free(wants);
+    return err;
+}
+
+/* The plan as the results keep it. accuracy_spec: what was measured, NULL if nothing was. */
+static kv_err begin_points(const kv_experiment *experiment, const kv_sweep *sweep,
+                           const char *accuracy_spec, kv_run *run, kv_points **points,
+                           kv_diag *diag)
+{
+    kv_points_plan plan = {.critical = {experiment->attention.critical.threshold,
+                                        experiment->attention.critical.confidence,
+                                        (int)experiment->attention.critical.resamples},
+                           .accuracy_model = accuracy_spec ? "calibrated" : NULL,
+                           .accuracy_spec = accuracy_spec};
+    kv_err err = kv_sweep_list(sweep, &plan, diag);
+    if (err != KV_OK)
+        return err;
+    err = kv_points_begin(run, &plan, points, diag);
+    free((kv_point_info *)plan.point);
+    free((kv_example_info *)plan.example);
+    return err;
+}
+
+/* Adds what was measured, if the experiment names a file of it. */
+static kv_err plan_calibration(const kv_attention_config *attention, kv_sweep_plan *plan,
+                               void (*warn)(void *closure, const char *text), void *closure,
+                               kv_measured **measured, char **spec, kv_diag *diag)
+{
+    char *skipped = NULL;
+    if (attention->calibration.file == NULL)
+        return KV_OK;
+    kv_err err = kv_measured_read(attention->calibration.file, measured, diag);
+    if (err == KV_OK)
+        err = kv_measured_plan(*measured, &attention->tasks, plan, spec, &skipped, diag);
+    if (skipped != NULL && warn != NULL)
+        warn(closure, skipped);
+    free(skipped);
+    return err;
+}
+
+static kv_sweep sweep_of(const kv_attention_job *job, int threads)
+{
+    return kv_sweep_plan_sweep(&job->plan, &job->experiment->attention, job->experiment->seed,
+                               job->entry_bytes, threads);
+}
+
+kv_err kv_attention_prepare(const kv_experiment *experiment,
+                            void (*warn)(void *closure, const char *text), void *warn_closure,
+                            kv_attention_job **out, kv_diag *diag)
+{
+    kv_attention_job *job = calloc(1, sizeof *job);
+    if (job == NULL)
+        return kv_fail_memory(diag);
+    job->experiment = experiment;
+    kv_err err = kv_sweep_plan_attention(&job->plan, &experiment->attention, diag);
+    if (err == KV_OK)
+        err = plan_calibration(&experiment->attention, &job->plan, warn, warn_closure,
+                               &job->measured, &job->accuracy_spec, diag);
+    if (err == KV_OK)
+        err = entry_bytes(experiment, &job->plan, &job->entry_bytes, diag);
+    if (err == KV_OK) {
+        kv_sweep sweep = sweep_of(job, 1);
+        err = kv_sweep_check(&sweep, diag);
+    }
+    if (err != KV_OK) {
+        kv_attention_job_free(job);
+        return err;
+    }
+    *out = job;
+    return KV_OK;
+}
+
+void kv_attention_job_free(kv_attention_job *job)
+{
+    if (job == NULL)
+        return;
+    kv_sweep_plan_fini(&job->plan);
+    kv_measured_free(job->measured);
+    free(job->accuracy_spec);
+    free(job);
+}
+
+kv_err kv_attention_run(const kv_attention_job *job, kv_run *run,
+                        const kv_attention_run_options *options, kv_diag *diag)
+{
+    kv_points *points = NULL;
+    kv_sweep sweep = sweep_of(job, options->threads);
+    kv_err err = KV_OK;
+    if (run != NULL)
+        err = begin_points(job->experiment, &sweep, job->accuracy_spec, run, &points, diag);
+    if (err == KV_OK)
+        err = replay(&sweep, points, options, diag);
+    if (err == KV_OK && run != NULL)
+        err = kv_points_finish(points, diag);
+    if (err == KV_OK && run != NULL && options->warn != NULL)
+        err = kv_run_warnings(run, options->warn, options->warn_closure, diag);
+    kv_points_free(points);
+    return err;
+}

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+#include "config.h"
+
+#include "sim/base/csv.h"
+#include "sim/base/json.h"
+#include "sim/base/unit.h"
+#include "sim/command.h"
+#include "sim/footprint.h"
+#include "sim/policy_spec.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const kv_option options[] = {
+    {'m', "model", "MODEL", "catalogue name, YAML file, or {...} as in an experiment"},
+    {'p', "prompt", "TOKENS", "prompt tokens"},
+    {'g', "generate", "TOKENS", "generated tokens [0]"},
+    {'c', "chunk", "TOKENS", "tokens prefilled in one step [whole]"},
+    {0, "csv", NULL, "rows prompt,generate,chunk,policy on stdin, answers appended"},
+    {0, "json", NULL, "one JSON object"},
+    {.name = NULL}};
+
+static int footprint(const kv_command *self, int argc, char **argv);
+
+KV_COMMAND_DEFINE(footprint) = {
+    .name = "footprint",
+    .arguments = "--model MODEL --prompt N [--generate N] [--chunk N] POLICY...",
+    .brief = "Answers KV footprint, peak and bytes of policies from lengths alone",
+    .options = options,
+    .run = footprint,
+};
+
+/* What the command line says. */
+typedef struct arguments {
+    const char *model;
+    long long prompt, generate, chunk;
+    bool csv, json;
+} arguments;
+
+static const kv_param length_rows[] = {
+    {.name = "--prompt",
+     .type = KV_INT,
+     .offset = offsetof(arguments, prompt),
+     .min = 1,
+     .max = INT32_MAX},
+    {.name = "--generate",
+     .type = KV_INT,
+     .offset = offsetof(arguments, generate),
+     .min = 0,
+     .max = INT32_MAX},
+    {.name = "--chunk", .type = KV_CHUNK, .offset = offsetof(arguments, chunk)},
+    {.name = NULL}};
+
+static kv_err take_option(arguments *a, int option, kv_diag *diag)
+{
+    enum { CSV = 256 + 4, JSON };
+    switch (option) {
+    case 'm':
+        a->model = optarg;
+        return KV_OK;
+    case 'p':
+        return kv_param_set(&length_rows[0], a, optarg, NULL, diag);
+    case 'g':
+        return kv_param_set(&length_rows[1], a, optarg, NULL, diag);
+    case 'c':
+        return kv_param_set(&length_rows[2], a, optarg, NULL, diag);
+    case CSV:
+        a->csv = true;
+        return KV_OK;
+    default:
+        a->json = true;
+        return KV_OK;
+    }
+}
+
+/* --- One answer ---------------------------------------------------------------------------------
+ */
+
+static kv_err answer(const kv_model *model, const kv_point_spec *point, const arguments *a,
+                     kv_footprint *out, kv_diag *diag)
+{
+    const kv_retention *policy = point->policy;
+    kv_shape shape = {.model = model->name,
+                      .layers = (int)model->layers,
+                      .heads = (int)model->attention.heads,
+                      .kv_heads = kv_model_kv_heads(model),
+                      .head_dim = (int)model->attention.head_dim};
+    kv_footprint_case c = {
+        .model = model,
+        .format = kv_model_cache_format(model),
+        .policy = policy,
+        .config = point->config,
+        .prompt_tokens = a->prompt,
+        .generated_tokens = a->generate,
+        .chunk_tokens = point->chunk_tokens == KV_CHUNK_NOT_GIVEN ? a->chunk : point->chunk_tokens,
+        .published = true};
+    void *plan = NULL;
+    kv_err err = KV_OK;
+    bool counts_only = policy->counts_only != NULL && policy->counts_only(point->config);
+    if (policy->prepare != NULL && !counts_only)
+        err = policy->prepare(point->config, point->directory, &shape, &plan, diag);
+    c.plan = plan;
+    if (err == KV_OK)
+        err = kv_footprint_compute(&c, out, diag);
+    if (plan != NULL && policy->release != NULL)
+        policy->release(plan);
+    return err;
+}
+
+/* --- Table and JSON
+ * -------------------------------------------------------------------------------- */
+
+/* A policy as it was written, name:key=value,... made flow YAML. The caller frees it. */
+static char *flow_yaml(const char *text)
+{
+    const char *colon = strchr(text, ':');
+    char *out = NULL;
+    size_t bytes;
+    if (text[0] == '{' || colon == NULL)
+        return strdup(text);
+    FILE *file = open_memstream(&out, &bytes);
+    if (file == NULL)
+        return NULL;
+    fprintf(file, "{%.*s: {", (int)(colon - text), text);
+    for (const char *c = colon + 1; *c != '\0'; c++)
+        fputs(*c == '=' ? ": " : *c == ',' ? ", " : (char[]){*c, '\0'}, file);
+    fputs("}}", file);
+    if (fclose(file) == 0)
+        return out;
+    free(out);
+    return NULL;
+}
+
+static kv_err parse_policies(int count, char **text, kv_point_list *points, kv_diag *diag)
+{
+    kv_err err = KV_OK;
+    for (int i = 0; err == KV_OK && i < count; i++) {
+        char *yaml = flow_yaml(text[i]);
+        kv_mark mark = {.path = "POLICY"};
+        err = yaml == NULL ? kv_fail_memory(diag)
+                           : kv_policy_parse_text(yaml, &mark, "", points, diag);
+        free(yaml);
+    }
+    return err;
+}
+
+/* The settings of a point for people: the budget, then what differs from defaults. */
+static void print_policy(const kv_point_spec *point, FILE *out)
+{
+    char *label = kv_spec_label(point);
+    fputs(label == NULL ? point->policy->name : label, out);
+    for (const kv_param *p = point->policy->params; p->name != NULL; p++) {
+        char *value = p->flags & KV_PARAM_BUDGET ? kv_param_text(p, point->config) : NULL;
+        if (value != NULL && value[0] != '\0')
+            fprintf(out, " %s=%s", p->name, value);
+        free(value);
+    }
+    if (point->chunk_tokens > 0)
+        fprintf(out, " chunk_size=%lld", point->chunk_tokens);
+    if (point->chunk_tokens == 0)
+        fputs(" chunk_size=whole", out);
+    free(label);
+}
+
+static void print_bytes(double bytes, FILE *out)
+{
+    static const char *const unit[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+    int u = 0;
+    for (; bytes >= 1024 && u < 5; u++)
+        bytes /= 1024;
+    fprintf(out, "%7.2f %-3s", bytes, unit[u]);
+}
+
+static void print_table(const kv_model *model, const arguments *a, const kv_point_list *points,
+                        const kv_footprint *f)
+{
+    printf("%s, %lld prompt + %lld generated tokens, chunk size ", model->name, a->prompt,
+           a->generate);
+    printf(a->chunk > 0 ? "%lld" : "whole", a->chunk);
+    printf("; %.0f bytes of KV per token",
+           kv_model_token_bytes(model, kv_model_cache_format(model)));
+    if (kv_model_state_bytes(model) > 0)
+        printf(", %.0f of state", kv_model_state_bytes(model));
+    printf("\n\n%10s  %10s  %11s  %10s  policy\n", "footprint", "peak", "peak bytes", "byte-steps");
+    for (int i = 0; i < points->count; i++) {
+        printf("%10.6f  %10.6f  ", f[i].footprint, f[i].peak);
+        print_bytes(f[i].peak_bytes, stdout);
+        printf("  %10.4g  ", f[i].byte_steps);
+        print_policy(&points->point[i], stdout);
+        putchar('\n');
+    }
+}
+
+static void print_json(const kv_model *model, const arguments *a, const kv_point_list *points,
+                       const kv_footprint *f)
+{
+    printf("{\"model\":");
+    kv_json_string(model->name, stdout);
+    printf(",\"prompt\":%lld,\"generate\":%lld,\"kv_bytes_per_token\":", a->prompt, a->generate);
+    kv_json_real(kv_model_token_bytes(model, kv_model_cache_format(model)), stdout);
+    printf(",\"state_bytes\":");
+    kv_json_real(kv_model_state_bytes(model), stdout);
+    printf(",\"points\":[");
+    for (int i = 0; i < points->count; i++) {
+        const kv_point_spec *p = &points->point[i];
+        long long chunk = p->chunk_tokens == KV_CHUNK_NOT_GIVEN ? a->chunk : p->chunk_tokens;
+        const char *const names[] = {"kv_footprint", "kv_peak", "kv_bytes_peak", "kv_byte_steps"};
+        const double values[] = {f[i].footprint, f[i].peak, f[i].peak_bytes, f[i].byte_steps};
+        printf("%s{\"policy\":", i > 0 ? "," : "");
+        kv_json_string(p->policy->name, stdout);
+        char *params = kv_spec_params_json(p);
+        printf(",\"params\":%s,\"chunk_size\":", params != NULL ? params : "null");
+        free(params);
+        printf(chunk > 0 ? "%lld" : "null", chunk);
+        for (int k = 0; k < 4; k++) {
+            printf(",\"%s\":", names[k]);
+            kv_json_real(values[k], stdout);
+        }
+        putchar('}');
+    }
+    puts("]}");
+}
+
+static kv_err run_points(const kv_model *model, const arguments *a, int count, char **text,
+                         kv_diag *diag)
+{
+    kv_point_list points = {0};
+    kv_err err = parse_policies(count, text, &points, diag);
+    kv_footprint *f = calloc((size_t)points.count + 1, sizeof *f);
+    if (err == KV_OK && f == NULL)
+        err = kv_fail_memory(diag);
+    for (int i = 0; err == KV_OK && i < points.count; i++)
+        err = answer(model, &points.point[i], a, &f[i], diag);
+    if (err == KV_OK)
+        (a->json ? print_json : print_table)(model, a, &points, f);
+    free(f);
+    kv_point_list_fini(&points);
+    return err;
+}
+
+/* --- CSV
+ * ------------------------------------------------------------------------------------------ */
+
+/* Where the columns of a table are. */
+typedef struct columns {
+    int prompt, generate, chunk, policy;
+} columns;
+
+static kv_err find_columns(const kv_csv *csv, columns *c, kv_diag *diag)
+{
+    kv_err err = kv_csv_need(csv, "prompt", &c->prompt, diag);
+    if (err == KV_OK)
+        err = kv_csv_need(csv, "generate", &c->generate, diag);
+    if (err == KV_OK)
+        err = kv_csv_need(csv, "chunk", &c->chunk, diag);
+    if (err == KV_OK)
+        err = kv_csv_need(csv, "policy", &c->policy, diag);
+    return err;
+}
+
+static kv_err answer_row(const kv_model *model, const kv_csv *csv, const columns *c,
+                         kv_footprint *out, kv_diag *diag)
+{
+    arguments row = {0};
+    kv_point_list points = {0};
+    kv_mark mark = kv_csv_mark(csv, c->policy);
+    kv_err err = kv_csv_int(csv, c->prompt, 1, INT32_MAX, &row.prompt, diag);
+    if (err == KV_OK)
+        err = kv_csv_int(csv, c->generate, 0, INT32_MAX - row.prompt, &row.generate, diag);
+    if (err == KV_OK && strcmp(kv_csv_field(csv, c->chunk), "whole") != 0)
+        err = kv_csv_int(csv, c->chunk, 1, INT32_MAX, &row.chunk, diag);
+    if (err == KV_OK)
+        err = kv_policy_parse_text(kv_csv_field(csv, c->policy), &mark, "", &points, diag);
+    if (err == KV_OK && points.count != 1)
+        err = kv_fail(diag, KV_ERR_INPUT, &mark,
+                      "the policy stands for %d combinations; expected one", points.count);
+    if (err == KV_OK)
+        err = answer(model, &points.point[0], &row, out, diag);
+    kv_point_list_fini(&points);
+    return err;
+}
+
+static void copy_header(const kv_csv *csv, FILE *out)
+{
+    for (int i = 0; i < kv_csv_columns(csv); i++, putc(',', out))
+        kv_csv_write(kv_csv_column(csv, i), out);
+    fputs("kv_footprint,kv_peak,kv_bytes_peak\n", out);
+}
+
+static void copy_row(const kv_csv *csv, const kv_footprint *f, FILE *out)
+{
+    for (int i = 0; i < kv_csv_columns(csv); i++, putc(',', out))
+        kv_csv_write(kv_csv_field(csv, i), out);
+    fprintf(out, "%.17g,%.17g,%.17g\n", f->footprint, f->peak, f->peak_bytes);
+}
+
+/* Rows are printed once all are answered, so that wrong input leaves nothing half written. */
+static kv_err run_rows(const kv_model *model, FILE *out, kv_diag *diag)
+{
+    columns c;
+    kv_csv *csv = NULL;
+    kv_err err = kv_csv_attach(stdin, "stdin", &csv, diag);
+    if (err == KV_OK)
+        err = find_columns(csv, &c, diag);
+    if (err == KV_OK)
+        copy_header(csv, out);
+    while (err == KV_OK && (err = kv_csv_next(csv, diag)) == KV_OK) {
+        kv_footprint f;
+        err = answer_row(model, csv, &c, &f, diag);
+        if (err == KV_OK)
+            copy_row(csv, &f, out);
+    }
+    kv_csv_close(csv);
+    return err == KV_END ? KV_OK : err;
+}
+
+static kv_err run_csv(const kv_model *model, kv_diag *diag)
+{
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *out = open_memstream(&text, &bytes);
+    if (out == NULL)
+        return kv_fail_memory(diag);
+    kv_err err = run_rows(model, out, diag);
+    if (fclose(out) != 0 && err == KV_OK)
+        err = kv_fail_memory(diag);
+    if (err == KV_OK)
+        fwrite(text, 1, bytes, stdout);
+    free(text);
+    return err;
+}
+
+/* --- The command
+ * ------------------------------------------------------------------------------------ */
+
+/* What is missing or too much on the command line, or NULL. */
+static const char *usage_of(const arguments *a, int policies)
+{
+    if (a->model == NULL)
+        return "expected --model; `kvsim list models` shows the catalogue";
+    if (a->csv && (policies > 0 || a->prompt > 0 || a->json))
+        return "--csv reads lengths and policies from stdin; it goes with --model alone";
+    if (!a->csv && a->prompt == 0)
+        return "expected --prompt, a number of tokens";
+    if (!a->csv && policies == 0)
+        return "expected policies, such as full or '{snapkv: {keep: 0.3, evict: chunked}}'";
+    return NULL;
+}
+
+static int footprint(const kv_command *self, int argc, char **argv)
+{
+    arguments a = {0};
+    kv_diag diag = {0};
+    kv_err err = KV_OK;
+    for (int option; err == KV_OK && (option = kv__option_next(self, argc, argv)) != -1;) {
+        if (option == '?')
+            return KV_EXIT_USAGE;
+        err = take_option(&a, option, &diag);
+    }
+    const char *usage = err == KV_OK ? usage_of(&a, argc - optind) : NULL;
+    if (usage != NULL)
+        return kv__usage_error(self, "%s", usage);
+    kv_model *model = NULL;
+    if (err == KV_OK)
+        err = kv_model_find(a.model, &model, &diag);
+    if (err == KV_OK)
+        err = a.csv ? run_csv(model, &diag)
+                    : run_points(model, &a, argc - optind, argv + optind, &diag);
+    kv_model_free(model);
+    if (err == KV_OK && (fflush(stdout) != 0 || ferror(stdout)))
+        err = kv_fail(&diag, KV_ERR_IO, NULL, "standard output cannot be written");
+    return err == KV_OK ? KV_EXIT_OK : kv__report_error(&diag);
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+/* kvsim trace synth and convert: read or make requests, and write them. */
+#include "config.h"
+
+#include "sim/commands/trace_requests.h"
+#include "traces/request_writer.h"
+
+static kv_err copy_requests(kv_request_reader *reader, kv_request_writer *writer, kv_diag *diag)
+{
+    kv_request request;
+    kv_err err = KV_OK;
+    while (err == KV_OK && (err = kv_request_next(reader, &request, diag)) == KV_OK) {
+        err = kv_request_write(writer, &request, kv_request_tenant(reader, request.tenant), diag);
+        kv_request_completed(reader, request.session, request.turn, request.arrival_ns);
+    }
+    return err == KV_END ? KV_OK : err;
+}
+
+static kv_err write_trace(const kv_request_spec *spec, const char *output,
+                          const kv_trace_options *o, kv_diag *diag)
+{
+    kv_request_reader *reader = NULL;
+    kv_request_writer *writer = NULL;
+    kv_err err = kv_request_open(spec, &reader, diag);
+    if (err == KV_OK)
+        err = kv_request_writer_open(output, o->to, &writer, diag);
+    if (err == KV_OK)
+        err = copy_requests(reader, writer, diag);
+    kv_err closing = kv_request_writer_close(writer, err == KV_OK, diag);
+    if (err == KV_OK && closing == KV_OK)
+        kv__trace_warn_of_skips(reader, spec->path != NULL ? spec->path : spec->format->name, o);
+    kv_request_close(reader);
+    return err != KV_OK ? err : closing;
+}
+
+/* The output is the last argument or -o, not both; none is standard output. */
+static kv_err find_output(const char *argument, const kv_trace_options *o, const char **out,
+                          kv_diag *diag)
+{
+    if (argument != NULL && o->output != NULL)
+        return kv_fail(diag, KV_ERR_INPUT, NULL, "two outputs: %s and --output=%s", argument,
+                       o->output);
+    *out = argument != NULL ? argument : o->output != NULL ? o->output : "-";
+    return KV_OK;
+}
+
+kv_err kv__trace_synth(char **arguments, const kv_trace_options *o, kv_diag *diag)
+{
+    kv_request_spec spec = {0};
+    const char *output = NULL;
+    kv_err err = find_output(arguments[0], o, &output, diag);
+    if (err == KV_OK && o->like != NULL)
+        err = kv__trace_request_spec(o->like, "resample", o, &spec, diag);
+    else if (err == KV_OK)
+        err = kv__trace_request_spec(NULL, o->format != NULL ? o->format : "synth", o, &spec, diag);
+    if (err == KV_OK && o->like != NULL && o->format != NULL)
+        err = kv_request_spec_set(&spec, "of", o->format, NULL, diag);
+    if (err == KV_OK)
+        err = write_trace(&spec, output, o, diag);
+    kv_request_spec_fini(&spec);
+    return err;
+}
+
+kv_err kv__trace_convert(char **arguments, const kv_trace_options *o, kv_diag *diag)
+{
+    kv_request_spec spec = {0};
+    const char *output = NULL;
+    kv_err err = find_output(arguments[1], o, &output, diag);
+    if (err == KV_OK)
+        err = kv__trace_request_spec(arguments[0], o->format, o, &spec, diag);
+    if (err == KV_OK)
+        err = write_trace(&spec, output, o, diag);
+    kv_request_spec_fini(&spec);
+    return err;
+}

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+/* What the files of the attention replay share. A reader starts at replay.c (kv_replay_example),
+ * goes on to lane.c (one step of one lane) and evict.c (one event), and leaves measure.c for last.
+ */
+#ifndef KVSIM_SIM_REPLAY_LANE_H
+#define KVSIM_SIM_REPLAY_LANE_H
+
+#include "sim/replay/replay.h"
+
+enum { KV__DEAD = 255, KV__MAX_BUDGETS = 254, KV__SINKS = 4, KV__MAX_SAMPLES = 1 << 16 };
+
+/* Points that differ in their budget alone; budgets ascend, kept sets are nested. */
+typedef struct kv__group {
+    const kv_retention *policy;
+    const void **config; /* [budgets] */
+    int *point;          /* [budgets] index of each budget's point */
+    int budgets;
+    long long chunk_tokens;
+    void *plan;
+    bool owns_plan;
+} kv__group;
+
+struct kv_replay {
+    kv__group *group;
+    int groups, points;
+    kv_shape shape;
+    char *model; /* shape.model points here */
+    kv_replay_options options;
+};
+
+/* Positions in ascending order that grow at the end. */
+typedef struct kv__list {
+    int32_t *at;
+    int count, capacity;
+} kv__list;
+
+/* One KV head of the current layer in one lane. What is present is: the kept entries of every level
+ * up to the budget, and the tail tail_first .. now, which every budget still holds. */
+typedef struct kv__lane_head {
+    kv__list *level;   /* [budgets] entries whose least budget that keeps them is this one */
+    uint8_t *level_of; /* [N] of each token; KV__DEAD: gone at every budget */
+    int tail_first;
+    double *state; /* [state_doubles * N], the policy's; NULL if none */
+} kv__lane_head;
+
+/* Pages of a layer: page p holds the tokens p*page_tokens .. of all KV heads. */
+typedef struct kv__pages {
+    uint8_t *level; /* [pages] least budget at which an entry of the page is retained */
+    int32_t *count; /* [pages] retained entries; kept up to date with one budget only */
+    int *at_level;  /* [256] pages of each level */
+    int page_tokens, pages;
+    int last; /* highest page that ever held a retained entry of this layer, or -1 */
+} kv__pages;
+
+/* Entries over time: what footprint and peak are made of. Kinds: ideal, head-compacted, page. */
+enum { KV__IDEAL, KV__BY_HEAD, KV__BY_PAGE, KV__KINDS };
+typedef struct kv__occupancy {
+    int64_t prefill[KV__KINDS], decode[KV__KINDS]; /* entries summed over token steps */
+    int64_t *at_step[KV__KINDS];                   /* [steps] summed over layers and heads */
+    int steps;
+} kv__occupancy;
+
+/* Rows of the example that predict answer tokens, ascending. */
+typedef struct kv__answer_row {
+    int position;
+    int turn;
+    bool last_of_turn;
+} kv__answer_row;
+
+/* Measures of one budget of one lane, gathered over layers. */
+typedef struct kv__tally {
+    double *row_recall, *row_no_sinks, *row_error; /* [rows] summed over layers and query heads */
+    double *evidence_mass;                         /* [rows] alive mass on evidence */
+    double *evidence_loss; /* [rows] what the outputs of the heads lose, weighted by evidence */
+    double *query_intact;  /* [rows] peaked attention left in the layers below, weighted likewise */
+    double *least_intact;  /* [rows] least share of peaked attention in the layers so far */
+    double *head_recall;   /* [1+turns][layers*heads] summed over rows */
+    float *sample;         /* [sampled rows][layers*heads] recalls */
+    double *evidence_alive;  /* [turns] alive (layer, head, token) */
+    uint8_t *token_anywhere; /* [evidence tokens] alive in some head */
+    uint8_t *span_whole;     /* [evidences][layers*kv_heads] */
+} kv__tally;
+
+/* One group at work on one example. */
+typedef struct kv__lane {
+    const kv__group *group;
+    kv__lane_head *head; /* [kv_heads] */
+    kv__pages pages;
+    kv__occupancy *occupancy;       /* [budgets] */
+    kv__tally *tally;               /* [budgets] */
+    int step, step_start, step_end; /* the step that runs now; step_end is exclusive */
+    int observe_end;                /* rows before this are shown to policy->observe */
+} kv__lane;
+
+/* What all lanes share while one example is replayed. */
+typedef struct kv__stage {
+    const kv_replay *replay;
+    const kv_example *example;
+    const char *path; /* of the trace */
+    kv_layer *source;
+    kv_view view;
+    uint8_t *wanted;        /* [rows] recorded rows that some lane or measure reads */
+    const float **row;      /* [heads] the current position's rows */
+    float *row_scratch;     /* [heads][N] */
+    const float **value;    /* [kv_heads] values of the layer, NULL if not recorded */
+    double *full_output;    /* [heads][head_dim] output of the full row */
+    double *full_norm;      /* [heads] */
+    double *full_mass;      /* [heads] sum of the full row: 1 within rounding */
+    double *full_sinks;     /* [heads] its mass on the first KV__SINKS tokens */
+    double *alive_output;   /* [head_dim] scratch */
+    double *samples;        /* scratch for percentiles */
+    kv__answer_row *answer; /* [answers] */
+    int answers, sample_stride;
+    int evidence_tokens;     /* tokens of all evidence spans */
+    int *evidence_first;     /* [evidences] index of the span's first token among them */
+    double *span_mass;       /* [evidences][layers*kv_heads] full attention on the span */
+    double *evidence_full;   /* [answers] full attention on the turn's evidence, all heads */
+    double *evidence_output; /* [answers] evidence mass times size of output, all heads */
+    double *head_evidence;   /* [heads] of the current row: full attention on evidence */
+    double *head_weight;     /* [heads] the same times the size of the output that it makes */
+    float **square;          /* [heads] squares of the current row's probabilities */
+    float *squares;          /* [heads][N] where they lie */
+    double square_sum;       /* their sum over all heads */
+    double *value_mean;      /* [kv_heads][head_dim] mean value of the layer */
+    int32_t *watched;        /* [N] what a watcher is shown */
+    void *scratch;           /* evict.c's */
+} kv__stage;
+
+/* --- plan.c ------------------------------------------------------------------------ */
+/* Whether rows are renormalised over the current chunk's keys, not over all that is present. */
+bool kv__scores_chunk_only(const kv_retention_config *config);
+/* KV_NEEDS_* of a group's policy under its settings. */
+unsigned kv__group_needs(const kv__group *group);
+/* Marks the recorded rows that the sweep reads of an example, or refuses it. wanted: [rows],
+ * zeroed. */
+kv_err kv__replay_wanted(const kv_replay *replay, const kv_attention *trace,
+                         const kv_example *example, uint8_t *wanted, kv_diag *diag);
+
+/* --- lane.c ------------------------------------------------------------------------ */
+/* Rows before this position are shown to the policy: none after its last eviction. */
+int kv__observe_end(const kv__group *group, const kv_example *example);
+/* Entries of a head present before the current step, at one budget. */
+int64_t kv__lane_past(const kv__lane_head *head, int budget, int step_start);
+kv_err kv__lane_init(kv__lane *lane, const kv__group *group, const kv__stage *stage, kv_diag *diag);
+void kv__lane_fini(kv__lane *lane, const kv_shape *shape);
+/* Before the first step of a layer. */
+void kv__lane_start_layer(kv__lane *lane, const kv__stage *stage);
+/* The current position's rows are ready: accumulate and measure. answer: index or -1. */
+void kv__lane_row(kv__lane *lane, kv__stage *stage, int position, int answer);
+/* The step that ended with this position is charged, then entries may leave. */
+kv_err kv__lane_step_end(kv__lane *lane, kv__stage *stage, kv_diag *diag);
+
+/* --- evict.c ----------------------------------------------------------------------- */
+kv_err kv__scratch_new(int kv_heads, int tokens, void **out, kv_diag *diag);
+void kv__scratch_free(void *scratch);
+/* The eviction that the schedule asks for after the current step, if any. */
+kv_err kv__lane_evict(kv__lane *lane, kv__stage *stage, kv_diag *diag);
+kv_err kv__list_push(kv__list *list, int32_t position, kv_diag *diag);
+
+/* --- rank.c ------------------------------------------------------------------------ */
+typedef struct kv__ranker kv__ranker;
+kv_err kv__ranker_new(int capacity, kv__ranker **out, kv_diag *diag);
+void kv__ranker_free(kv__ranker *ranker);
+/* order[0..n) = indices of score[0..n) from best to worst; equal scores: lower index first; NaN
+ * counts as the worst. */
+void kv__rank(kv__ranker *ranker, const double *score, int n, int32_t *order);
+
+/* --- pages.c ----------------------------------------------------------------------- */
+kv_err kv__pages_init(kv__pages *pages, int tokens, int page_tokens, kv_diag *diag);
+void kv__pages_fini(kv__pages *pages);
+void kv__pages_clear(kv__pages *pages);
+/* An entry leaves the tail and is retained from this level on (KV__DEAD: nowhere). */
+void kv__pages_settle(kv__pages *pages, int position, int level);
+/* An entry that was retained leaves. One budget only. */
+void kv__pages_drop(kv__pages *pages, int position);
+/* Adds what the step start..end costs, in entries, to one budget's occupancy of one layer. */
+void kv__occupancy_add(kv__occupancy *occupancy, const kv__lane *lane, int kv_heads, int budget,
+                       bool prefill, int64_t probes);
+
+/* --- measure.c --------------------------------------------------------------------- */
+kv_err kv__tally_init(kv__tally *tally, const kv__stage *stage, kv_diag *diag);
+void kv__tally_fini(kv__tally *tally);
+kv_err kv__stage_answers(kv__stage *stage, kv_diag *diag);
+/* What the measures need of a layer, before its first row. */
+kv_err kv__measure_layer(kv__stage *stage, kv_diag *diag);
+/* The full row's own measures, once per answer row for all lanes. */
+void kv__measure_full(kv__stage *stage, int answer);
+void kv__measure_row(kv__lane *lane, kv__stage *stage, int answer);
+/* The records of one budget's point, from its tallies. record: [1 + turns]. */
+kv_err kv__measure_finish(const kv__lane *lane, int budget, kv__stage *stage, kv_record *record,
+                          kv_diag *diag);
+
+#endif

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+/* Grouping the points of a sweep into lanes, and what a lane needs of a recording. */
+#include "config.h"
+
+#include "sim/replay/lane.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool kv__scores_chunk_only(const kv_retention_config *config)
+{
+    return (config->evict == KV_CHUNKED || config->evict == KV_PATCHED) &&
+           config->score_over == KV_OVER_CHUNK;
+}
+
+/* Whether a whole budget curve may share one ranking: kept sets are nested, and the scores do not
+ * depend on what an earlier event dropped. */
+static bool shares_ranking(const kv_replay_point *point)
+{
+    const kv_retention *policy = point->policy;
+    const kv_retention_config *config = point->config;
+    if (!(policy->claims & KV_NESTED) || (policy->nested && !policy->nested(config)))
+        return false;
+    if (config->evict == KV_POSTFILL)
+        return true;
+    if (config->evict != KV_CHUNKED && config->evict != KV_PATCHED)
+        return false;
+    if (point->chunk_tokens == 0)
+        return true;
+    bool reads_rows = policy->needs & (KV_NEEDS_OBSERVERS | KV_NEEDS_EVERY_ROW);
+    return !reads_rows || kv__scores_chunk_only(config);
+}
+
+/* The amounts by which the points of one lane ascend. */
+static double budget_of(const kv_replay_point *point)
+{
+    const kv_retention_config *config = point->config;
+    if (config->budget_tokens > 0)
+        return (double)config->budget_tokens;
+    return config->keep >= 0 ? config->keep : (double)config->window_tokens;
+}
+
+/* What names a lane: policy, chunk, kind of budget and every setting but the budget. */
+static char *lane_key(const kv_replay_point *point)
+{
+    const kv_retention_config *config = point->config;
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *out = open_memstream(&text, &bytes);
+    if (out == NULL)
+        return NULL;
+    fprintf(out, "%s %lld %d %d ", point->policy->name, point->chunk_tokens,
+            config->budget_tokens > 0, config->keep >= 0);
+    kv_params_json(point->policy->params, config, KV_PARAM_BUDGET, out);
+    if (fclose(out) != 0) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+/* Adds a point to a group, budgets ascending. */
+static kv_err group_insert(kv__group *group, const kv_replay_point *points, int index,
+                           kv_diag *diag)
+{
+    int n = group->budgets;
+    const void **config = realloc(group->config, (size_t)(n + 1) * sizeof *config);
+    if (config == NULL)
+        return kv_fail_memory(diag);
+    group->config = config;
+    int *point = realloc(group->point, (size_t)(n + 1) * sizeof *point);
+    if (point == NULL)
+        return kv_fail_memory(diag);
+    group->point = point;
+    int at = n;
+    for (; at > 0 && budget_of(&points[point[at - 1]]) > budget_of(&points[index]); at--) {
+        point[at] = point[at - 1];
+        config[at] = config[at - 1];
+    }
+    point[at] = index;
+    config[at] = points[index].config;
+    group->budgets++;
+    return KV_OK;
+}
+
+static kv_err add_point(kv_replay *replay, char **keys, const kv_replay_point *points, int index,
+                        kv_diag *diag)
+{
+    const kv_replay_point *point = &points[index];
+    char *key = shares_ranking(point) ? lane_key(point) : NULL;
+    if (shares_ranking(point) && key == NULL)
+        return kv_fail_memory(diag);
+    for (int g = 0; key != NULL && g < replay->groups; g++) {
+        if (keys[g] == NULL || strcmp(keys[g], key) != 0 ||
+            replay->group[g].budgets >= KV__MAX_BUDGETS)
+            continue;
+        free(key);
+        return group_insert(&replay->group[g], points, index, diag);
+    }
+    kv__group *group = &replay->group[replay->groups];
+    keys[replay->groups++] = key;
+    group->policy = point->policy;
+    group->chunk_tokens = point->chunk_tokens;
+    kv_err err = group_insert(group, points, index, diag);
+    if (err == KV_OK && point->policy->prepare != NULL)
+        err = point->policy->prepare(point->config, point->directory, &replay->shape, &group->plan,
+                                     diag);
+    return err;
+}
+
+kv_err kv_replay_new(const kv_replay_point *points, int count, const kv_shape *shape,
+                     const kv_replay_options *options, kv_replay **out, kv_diag *diag)
+{
+    kv_replay *replay = calloc(1, sizeof *replay);
+    char **keys = calloc((size_t)count + 1, sizeof *keys);
+    if (replay == NULL || keys == NULL) {
+        free(replay);
+        free(keys);
+        return kv_fail_memory(diag);
+    }
+    replay->shape = *shape;
+    replay->shape.model = replay->model = strdup(shape->model);
+    replay->options = *options;
+    replay->points = count;
+    replay->group = calloc((size_t)count + 1, sizeof *replay->group);
+    kv_err err = replay->group && replay->model ? KV_OK : kv_fail_memory(diag);
+    for (int i = 0; i < count && err == KV_OK; i++)
+        err = add_point(replay, keys, points, i, diag);
+    for (int g = 0; g < replay->groups; g++)
+        free(keys[g]);
+    free(keys);
+    if (err != KV_OK) {
+        kv_replay_free(replay);
+        return err;
+    }
+    *out = replay;
+    return KV_OK;
+}
+
+void kv_replay_free(kv_replay *replay)
+{
+    if (replay == NULL)
+        return;
+    for (int g = 0; g < replay->groups; g++) {
+        kv__group *group = &replay->group[g];
+        if (group->policy->release != NULL)
+            group->policy->release(group->plan);
+        free(group->config);
+        free(group->point);
+    }
+    free(replay->group);
+    free(replay->model);
+    free(replay);
+}
+
+int kv_replay_lanes(const kv_replay *replay)
+{
+    return replay->groups;
+}
+
+/* --- What a recording must hold ---------------------------------------------------- */
+
+unsigned kv__group_needs(const kv__group *group)
+{
+    const kv_retention *policy = group->policy;
+    unsigned needs = policy->needs;
+    if (policy->needs_of != NULL)
+        needs |= policy->needs_of(group->config[0]);
+    return policy->observe != NULL ? needs | KV_NEEDS_EVERY_ROW : needs;
+}
+
+static kv_err refuse(const kv__group *group, const kv_attention *trace, const kv_example *example,
+                     const char *what, const char *how, kv_diag *diag)
+{
+    kv_mark mark = {.path = kv_attention_path(trace)};
+    return kv_fail(diag, KV_ERR_UNSUPPORTED, &mark, "/examples/%s lacks %s, which %s needs: %s",
+                   example->name, what, group ? group->policy->name : "measuring", how);
+}
+
+typedef struct row_range {
+    int first, end; /* positions; every stride-th window of a chunked lane is marked by mark_rows */
+} row_range;
+
+/* Marks recorded rows of a range of positions; answers the first position that is not recorded. */
+static int mark_range(const kv_example *example, row_range range, uint8_t *wanted)
+{
+    for (int p = range.first < 0 ? 0 : range.first; p < range.end; p++) {
+        int row = kv_example_row(example, p);
+        if (row < 0)
+            return p;
+        wanted[row] = 1;
+    }
+    return -1;
+}
+
+/* Marks the observation windows of a lane. */
+static int mark_windows(const kv__group *group, const kv_example *example, uint8_t *wanted)
+{
+    const kv_retention_config *config = group->config[0];
+    int rows = (int)kv_retention_observers(group->policy, config), prompt = example->prompt_tokens;
+    int chunk =
+        group->chunk_tokens && group->chunk_tokens < prompt ? (int)group->chunk_tokens : prompt;
+    bool once = config->evict == KV_POSTFILL || config->evict == KV_PATCHED;
+    int missing = mark_range(example, (row_range){prompt - rows, prompt}, wanted);
+    if (once || missing >= 0 || config->evict == KV_STEP || config->evict == KV_INTERVAL)
+        chunk = prompt;
+    for (int end = chunk; end < prompt && missing < 0; end += chunk)
+        missing = mark_range(example, (row_range){end - rows, end}, wanted);
+    bool decodes =
+        config->evict == KV_STEP || config->evict == KV_INTERVAL || config->evict == KV_ONLINE;
+    if (decodes && missing < 0)
+        missing = mark_range(example, (row_range){prompt, example->total_tokens - 1}, wanted);
+    return missing;
+}
+
+static kv_err check_group(const kv__group *group, const kv_attention *trace,
+                          const kv_example *example, int observe_end, uint8_t *wanted,
+                          kv_diag *diag)
+{
+    unsigned needs = kv__group_needs(group);
+    char what[64];
+    int missing = -1;
+    if ((needs & KV_NEEDS_KEYS) && !example->has_k)
+        return refuse(group, trace, example, "keys", "record the dataset k", diag);
+    if ((needs & KV_NEEDS_VALUES) && !example->has_v)
+        return refuse(group, trace, example, "values", "record the dataset v", diag);
+    if (needs & KV_NEEDS_EVERY_ROW)
+        missing = mark_range(example, (row_range){0, observe_end}, wanted);
+    if (missing < 0 && (needs & KV_NEEDS_OBSERVERS))
+        missing = mark_windows(group, example, wanted);
+    if (missing < 0)
+        return KV_OK;
+    snprintf(what, sizeof what, "the attention row of position %d", missing);
+    return refuse(group, trace, example, what,
+                  "record probs (or q and k) with that position in query_pos", diag);
+}
+
+kv_err kv__replay_wanted(const kv_replay *replay, const kv_attention *trace,
+                         const kv_example *example, uint8_t *wanted, kv_diag *diag)
+{
+    for (int t = 0; t < example->turns; t++) {
+        const kv_turn *turn = &example->turn[t];
+        row_range rows = {turn->answer_start - 1, turn->answer_end - 1};
+        if (mark_range(example, rows, wanted) >= 0)
+            return refuse(NULL, trace, example, "rows that predict answer tokens",
+                          "record positions answer_start-1 .. answer_end-2 of each turn", diag);
+    }
+    for (int g = 0; g < replay->groups; g++) {
+        const kv__group *group = &replay->group[g];
+        kv_err err =
+            check_group(group, trace, example, kv__observe_end(group, example), wanted, diag);
+        if (err != KV_OK)
+            return err;
+    }
+    return KV_OK;
+}
+
+kv_err kv_replay_check(const kv_replay *replay, const kv_attention *trace, int example,
+                       kv_diag *diag)
+{
+    const kv_example *e = kv_attention_example(trace, example);
+    uint8_t *wanted = calloc((size_t)e->rows + 1, 1);
+    if (wanted == NULL)
+        return kv_fail_memory(diag);
+    kv_err err = kv__replay_wanted(replay, trace, e, wanted, diag);
+    free(wanted);
+    return err;
+}

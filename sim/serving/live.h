@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+/* A request while it is in the server, and a queue of them. */
+#ifndef KVSIM_SIM_SERVING_LIVE_H
+#define KVSIM_SIM_SERVING_LIVE_H
+
+#include "policies/replacement.h"
+#include "traces/request.h"
+
+/* A request from arrival to completion. Tokens count from the beginning of its prompt. */
+typedef struct kv__live {
+    struct kv__live *next; /* in the queue it stands in; first, as kv_pool asks */
+    uint64_t *key;         /* [key_room] names of the prompt's whole blocks; kept by the pool */
+    uint32_t *slot;        /* [key_room] cache slots of those it holds */
+    int32_t key_room;
+    int32_t named; /* whole blocks of the prompt that have a name */
+    int32_t held;  /* blocks it holds, named ones first */
+    int32_t prompt_tokens, output_tokens;
+    int32_t generated_tokens;
+    int32_t computed_tokens; /* whose KV is in its blocks */
+    int32_t scheduled;       /* tokens it computes in the step under way */
+    int32_t cached_tokens;   /* of the prompt, found in any tier when it was admitted first */
+    int32_t loaded_tokens;   /* of these, loaded from lower tiers */
+    int32_t preemptions;
+    int32_t turn;
+    int32_t tenant;
+    uint64_t session;
+    int64_t number;
+    int64_t arrival_ns, admitted_ns, first_token_ns, last_token_ns;
+    int32_t load_from, load_to; /* tokens that are being loaded; load_to 0: none are */
+    int64_t ready_ns;           /* when computing may go on behind them */
+    int64_t loaded_ns;          /* when all of them have arrived */
+} kv__live;
+
+/* Requests in line. Zeroed is empty. */
+typedef struct kv__line {
+    kv__live *first, *last;
+    int64_t count;
+} kv__line;
+
+static inline void kv__line_append(kv__line *line, kv__live *live)
+{
+    live->next = NULL;
+    if (line->last != NULL)
+        line->last->next = live;
+    else
+        line->first = live;
+    line->last = live;
+    line->count++;
+}
+
+static inline void kv__line_prepend(kv__line *line, kv__live *live)
+{
+    live->next = line->first;
+    line->first = live;
+    if (line->last == NULL)
+        line->last = live;
+    line->count++;
+}
+
+/* Takes out the one that stands behind `before`; NULL: the first. */
+static inline kv__live *kv__line_remove(kv__line *line, kv__live *before)
+{
+    kv__live *live = before != NULL ? before->next : line->first;
+    if (before != NULL)
+        before->next = live->next;
+    else
+        line->first = live->next;
+    if (line->last == live)
+        line->last = before;
+    line->count--;
+    return live;
+}
+
+/* Tokens that the request has by now: they are to be computed. */
+static inline int32_t kv__live_tokens(const kv__live *live)
+{
+    return live->prompt_tokens + live->generated_tokens;
+}
+
+#endif

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+#include "config.h"
+
+#include "sim/serving/memory.h"
+
+#include <assert.h>
+
+/* splitmix64: spreads numbers over all 64-bit names. */
+static uint64_t spread(uint64_t x)
+{
+    x += 0x9e3779b97f4a7c15u;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
+uint64_t kv__block_key(const kv__live *live, int32_t index)
+{
+    if (index < live->named)
+        return live->key[index];
+    return spread(spread((uint64_t)live->number ^ 0x7072697661746500u) + (uint64_t)index);
+}
+
+int64_t kv__memory_used(const kv__memory *memory)
+{
+    return memory->private_ + (memory->cache != NULL ? kv_block_cache_pinned(memory->cache) : 0);
+}
+
+int64_t kv__memory_empty(const kv__memory *memory)
+{
+    int64_t cached = memory->cache != NULL ? kv_block_cache_count(memory->cache) : 0;
+    return memory->capacity - memory->private_ - cached;
+}
+
+int64_t kv__memory_available(const kv__memory *memory)
+{
+    return memory->capacity - kv__memory_used(memory);
+}
+
+/* How many requests use a resident block. */
+static uint64_t *users(const kv__memory *memory, uint32_t slot)
+{
+    return kv_block_cache_value(memory->cache, slot);
+}
+
+kv__hit kv__memory_look(const kv__memory *memory, const kv__live *live)
+{
+    kv__hit hit = {0, 0};
+    int32_t most = (kv__live_tokens(live) - 1) / memory->block_tokens;
+    if (memory->cache == NULL)
+        return hit;
+    if (live->preemptions == 0 && most > live->named)
+        most = live->named;
+    for (; hit.blocks < most; hit.blocks++) {
+        uint32_t slot = kv_block_cache_find(memory->cache, kv__block_key(live, hit.blocks));
+        if (slot == KV_NO_SLOT)
+            break;
+        hit.idle += *users(memory, slot) == 0;
+    }
+    return hit;
+}
+
+static void make_room(kv__memory *memory, int64_t blocks, const kv_access *incoming)
+{
+    kv_evicted evicted;
+    while (memory->cache != NULL &&
+           memory->private_ + kv_block_cache_count(memory->cache) + blocks > memory->capacity &&
+           kv_block_cache_evict(memory->cache, incoming, &evicted)) {
+        memory->evictions++;
+        if (memory->evicted != NULL)
+            memory->evicted(memory->closure, evicted.key);
+    }
+}
+
+void kv__memory_take(kv__memory *memory, int64_t blocks)
+{
+    make_room(memory, blocks, NULL);
+    memory->private_ += blocks;
+    assert(memory->private_ <= memory->capacity);
+}
+
+static kv_access access_of(kv__memory *memory, const kv__live *live, int32_t index)
+{
+    return (kv_access){.key = kv__block_key(live, index),
+                       .time = memory->clock++,
+                       .next_use = KV_NEVER,
+                       .position = index,
+                       .prompt_blocks = live->named};
+}
+
+/* Makes a named block resident, if it is not, and has the request use it. */
+static kv_err hold_named(kv__memory *memory, kv__live *live, int32_t index)
+{
+    kv_access access = access_of(memory, live, index);
+    bool absent = kv_block_cache_find(memory->cache, access.key) == KV_NO_SLOT;
+    if (absent)
+        make_room(memory, 1, &access);
+    if (absent && memory->inserted != NULL)
+        memory->inserted(memory->closure, access.key);
+    kv_err err = kv_block_cache_use(memory->cache, &access, NULL, &live->slot[index]);
+    if (err != KV_OK)
+        return err == KV_END ? KV_ERR_BUG : err;
+    kv_block_cache_pin(memory->cache, live->slot[index]);
+    ++*users(memory, live->slot[index]);
+    live->held = index + 1;
+    return KV_OK;
+}
+
+kv_err kv__memory_claim(kv__memory *memory, kv__live *live, kv__hit hit)
+{
+    for (int32_t i = 0; i < hit.blocks; i++) {
+        kv_err err = KV_OK;
+        if (i < live->named) {
+            err = hold_named(memory, live, i);
+        } else { /* its own from before it was preempted: private again */
+            uint32_t slot = kv_block_cache_find(memory->cache, kv__block_key(live, i));
+            kv_block_cache_remove(memory->cache, slot);
+            memory->private_++;
+            live->held = i + 1;
+        }
+        if (err != KV_OK)
+            return err;
+    }
+    return KV_OK;
+}
+
+int64_t kv__memory_lacks(const kv__memory *memory, const kv__live *live, int32_t tokens)
+{
+    int64_t blocks = (tokens + memory->block_tokens - 1) / memory->block_tokens;
+    return blocks > live->held ? blocks - live->held : 0;
+}
+
+kv_err kv__memory_grow(kv__memory *memory, kv__live *live, int32_t tokens)
+{
+    int64_t lacks = kv__memory_lacks(memory, live, tokens);
+    int32_t end = live->held + (int32_t)lacks, named_end = end < live->named ? end : live->named;
+    for (int32_t i = live->held; memory->cache != NULL && i < named_end; i++) {
+        kv_err err = hold_named(memory, live, i);
+        if (err != KV_OK)
+            return err;
+        lacks--;
+    }
+    if (lacks > 0)
+        kv__memory_take(memory, lacks);
+    live->held = end;
+    return KV_OK;
+}
+
+/* One block less, the last. Tail first: what is let go later is evicted later. */
+static kv_err let_go(kv__memory *memory, kv__live *live, bool keep)
+{
+    int32_t index = --live->held;
+    bool named = memory->cache != NULL && index < live->named;
+    if (!named)
+        memory->private_--;
+    if (named) {
+        --*users(memory, live->slot[index]);
+        kv_block_cache_unpin(memory->cache, live->slot[index]);
+    }
+    if (!named && !(keep && memory->cache != NULL &&
+                    (index + 1) * memory->block_tokens <= live->computed_tokens))
+        return KV_OK;
+    if (named && !memory->idle_order)
+        return KV_OK;
+    kv_access access = access_of(memory, live, index);
+    kv_err err = kv_block_cache_use(memory->cache, &access, NULL, NULL);
+    return err == KV_END ? KV_ERR_BUG : err;
+}
+
+kv_err kv__memory_release(kv__memory *memory, kv__live *live, bool keep)
+{
+    if (!keep && live->held > live->named) { /* private blocks go all at once */
+        memory->private_ -= live->held - live->named;
+        live->held = live->named;
+    }
+    kv_err err = KV_OK;
+    while (err == KV_OK && live->held > 0)
+        err = let_go(memory, live, keep);
+    return err;
+}

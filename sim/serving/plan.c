@@ -1,0 +1,596 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+#include "config.h"
+
+#include "sim/serving/plan.h"
+
+#include "sim/base/file.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define AT(f) offsetof(kv_serving_config, f)
+#define IN(s, f) (AT(s.f) - AT(s))
+#define NUMBER(key, field, fallback, low, high, unit, help)                                        \
+    {                                                                                              \
+        key, KV_INT, field, fallback, low, high, NULL, KV_PARAM_SWEEP, unit, help                  \
+    }
+
+static const char *const kv_dtypes[] = {"model", "fp32", "bf16", "fp16", "fp8",
+                                        "int8",  "fp4",  "int4", "int2", NULL};
+
+static const char *const load_modes[] = {"auto", "always", "never", "both-ends", NULL};
+static const char *const writes[] = {"back", "through", NULL};
+
+#define TIER(f) offsetof(kv_tier_config, f)
+const kv_param kv_tier_params[] = {
+    {"capacity", KV_BYTES, TIER(capacity_bytes), NULL, 0, INFINITY, NULL,
+     KV_PARAM_SWEEP | KV_PARAM_REQUIRED | KV_PARAM_OPEN_MIN, "", "of each replica"},
+    {"bandwidth", KV_RATE, TIER(bandwidth), NULL, 0, INFINITY, NULL,
+     KV_PARAM_SWEEP | KV_PARAM_OPEN_MIN, "",
+     "of its link to the GPU; of the first tier, the device's host link if not given"},
+    {"write_bandwidth", KV_RATE, TIER(write_bandwidth), NULL, 0, INFINITY, NULL,
+     KV_PARAM_SWEEP | KV_PARAM_OPEN_MIN, "", "the other way; the same if not given"},
+    {"latency", KV_DURATION, TIER(latency_ns), NULL, 0, INFINITY, NULL, KV_PARAM_SWEEP, "",
+     "of one transfer; of the first tier, the host link's if not given"},
+    {"write", KV_CHOICE, TIER(write), "back", 0, 0, writes, KV_PARAM_SWEEP, "",
+     "whether blocks come when the level above drops them, or (first tier) when they are made"},
+    {"replacement", KV_TEXT, TIER(replacement), "lru", 0, 0, NULL, KV_PARAM_SWEEP, "",
+     "which block leaves when it is full"},
+    {.name = NULL}};
+#undef TIER
+
+static const kv_param top_params[] = {
+    NUMBER("kv_blocks", AT(kv_blocks), "0", 0, 4e9, "blocks",
+           "blocks of the GPU's cache as measured on a server; 0: computed from memory"),
+    NUMBER("block_size", AT(block_tokens), "16", 1, 1 << 20, "tokens", "tokens of one block"),
+    NUMBER("tensor_parallel", AT(tensor_parallel), "1", 1, 1024, "devices",
+           "devices that share one replica's model"),
+    NUMBER("replicas", AT(replicas), "1", 1, 4096, "", "copies of the server behind one router"),
+    NUMBER("max_context", AT(max_context_tokens), "0", 0, 1e9, "tokens",
+           "prompt and answer of the longest request that is served; 0: the model's"),
+    {"memory_utilization", KV_REAL, AT(memory_utilization), "0.9", 0, 1, NULL,
+     KV_PARAM_SWEEP | KV_PARAM_OPEN_MIN, "fraction", "share of the device's memory that is used"},
+    {"activation_memory", KV_BYTES, AT(activation_bytes), NULL, 0, INFINITY, NULL,
+     KV_PARAM_SWEEP | KV_PARAM_OPEN_MIN, "",
+     "of each device for activations; estimated from the token budget if not given"},
+    {"runtime_reserve", KV_BYTES, AT(reserve_bytes), "1GiB", 0, INFINITY, NULL, KV_PARAM_SWEEP, "",
+     "of each device for the runtime and its graphs"},
+    {"kv_dtype", KV_CHOICE, AT(kv_dtype), "model", 0, 0, kv_dtypes, KV_PARAM_SWEEP, "",
+     "number format of the cache"},
+    {"load", KV_CHOICE, AT(load), "auto", 0, 0, load_modes, KV_PARAM_SWEEP, "",
+     "what is done with a prefix that lies in a lower tier"},
+    {"overlap", KV_BOOL, AT(overlap), "true", 0, 0, NULL, KV_PARAM_SWEEP, "",
+     "whether computing begins when the first layer of a loaded prefix has arrived, not the last"},
+    {"request_results", KV_BOOL, AT(request_results), "false", 0, 0, NULL, 0, "",
+     "whether every request gets a row in request_result"},
+    {"timeline", KV_DURATION, AT(timeline_ns), NULL, 0, INFINITY, NULL, 0 | KV_PARAM_OPEN_MIN, "",
+     "time between two rows in timeline; none if not given"},
+    {.name = NULL}};
+
+static const kv_param scheduler_params[] = {
+    NUMBER("max_batched_tokens", IN(scheduler, max_batched_tokens), "8192", 1, 1 << 30, "tokens",
+           "tokens of one step"),
+    NUMBER("max_seqs", IN(scheduler, max_seqs), "256", 1, 1 << 20, "requests",
+           "requests in one batch"),
+    {"reserve_full_input", KV_BOOL, IN(scheduler, reserve_full_input), "true", 0, 0, NULL,
+     KV_PARAM_SWEEP, "",
+     "whether a request is admitted only if all of its input fits, not just the "
+     "first chunk (what vLLM does since 0.19)"},
+    {"queue", KV_TEXT, IN(scheduler, queue), "fcfs", 0, 0, NULL, KV_PARAM_SWEEP, "",
+     "who goes first: fcfs, sjf, priority or longest-prefix-first"},
+    {"routing", KV_TEXT, IN(scheduler, routing), "round-robin", 0, 0, NULL, KV_PARAM_SWEEP, "",
+     "which replica a request goes to: round-robin, least-loaded or prefix-aware"},
+    {.name = NULL}};
+
+static const kv_param prefix_params[] = {
+    {"enabled", KV_BOOL, IN(prefix_cache, enabled), "true", 0, 0, NULL, KV_PARAM_SWEEP, "",
+     "whether blocks that nobody uses are kept for prompts that begin alike"},
+    {"replacement", KV_TEXT, IN(prefix_cache, replacement), "lru", 0, 0, NULL, KV_PARAM_SWEEP, "",
+     "which of them leaves when room is needed"},
+    {.name = NULL}};
+
+static const kv_param goodput_params[] = {
+    {"ttft", KV_DURATION, IN(goodput, ttft_ns), NULL, 0, INFINITY, NULL,
+     KV_PARAM_SWEEP | KV_PARAM_OPEN_MIN, "", "longest time to the first token that counts as good"},
+    {"tpot", KV_DURATION, IN(goodput, tpot_ns), NULL, 0, INFINITY, NULL,
+     KV_PARAM_SWEEP | KV_PARAM_OPEN_MIN, "", "longest mean time per further token"},
+    {"e2e", KV_DURATION, IN(goodput, e2e_ns), NULL, 0, INFINITY, NULL,
+     KV_PARAM_SWEEP | KV_PARAM_OPEN_MIN, "", "longest time to the last token"},
+    {.name = NULL}};
+
+static const kv_param trace_params[] = {
+    {"start", KV_DURATION, IN(trace_events, start_ns), "0s", 0, INFINITY, NULL, 0, "",
+     "begin of the window that `kvsim run --trace-events` shows"},
+    {"duration", KV_DURATION, IN(trace_events, duration_ns), "60s", 0, INFINITY, NULL, 0, "",
+     "its length"},
+    {.name = NULL}};
+
+const kv_serving_part kv_serving_parts[KV_SERVING_PARTS] = {
+    {"", "Replay of request traces", top_params, 0},
+    {"scheduler", "Who runs in a step", scheduler_params, AT(scheduler)},
+    {"prefix_cache", "Blocks that outlive their request", prefix_params, AT(prefix_cache)},
+    {"goodput", "Limits that a good answer keeps", goodput_params, AT(goodput)},
+    {"step_time", "How long a step takes", kv_step_time_params, AT(step_time)},
+    {"trace_events", "What a trace of events shows", trace_params, AT(trace_events)},
+};
+
+/* Keys of the section that are no scalars. */
+static const char *const others[] = {"requests",
+                                     "device",
+                                     "policies",
+                                     "chunk_size",
+                                     "tensor_parallel_link",
+                                     "scheduler",
+                                     "prefix_cache",
+                                     "goodput",
+                                     "step_time",
+                                     "trace_events",
+                                     "tiers",
+                                     NULL};
+
+static bool is_other(const char *key)
+{
+    for (const char *const *o = others; *o != NULL; o++)
+        if (strcmp(*o, key) == 0)
+            return true;
+    return false;
+}
+
+/* --- The trace
+ * -------------------------------------------------------------------------------------- */
+
+static kv_err scalar(const kv_node *node, const char *key, const char **text, kv_diag *diag)
+{
+    kv_mark mark = kv_node_mark(node);
+    if (kv_node_get_kind(node) != KV_NODE_SCALAR || (*text = kv_node_text(node, NULL)) == NULL)
+        return kv_fail(diag, KV_ERR_INPUT, &mark, "%s: expected one value", key);
+    return KV_OK;
+}
+
+/* Sets what stands in a mapping of `requests`; prefix is "" or "columns.". */
+static kv_err set_requests(kv_request_spec *spec, const kv_node *map, const char *prefix,
+                           kv_diag *diag)
+{
+    kv_err err = KV_OK;
+    for (int i = 0; i < kv_node_count(map) && err == KV_OK; i++) {
+        const char *key = kv_node_key(map, i), *text;
+        const kv_node *value = kv_node_at(map, i);
+        char name[256];
+        if (*prefix == '\0' && (strcmp(key, "file") == 0 || strcmp(key, "format") == 0))
+            continue;
+        snprintf(name, sizeof name, "%s%s", prefix, key);
+        kv_mark mark = kv_node_mark(value);
+        if (kv_node_get_kind(value) == KV_NODE_MAP && *prefix == '\0') {
+            snprintf(name, sizeof name, "%s.", key);
+            err = set_requests(spec, value, name, diag);
+        } else if ((err = scalar(value, name, &text, diag)) == KV_OK) {
+            err = kv_request_spec_set(spec, name, text, &mark, diag);
+        }
+    }
+    return err;
+}
+
+static kv_err read_requests(kv_serving_plan *plan, kv_diag *diag)
+{
+    const kv_node *map = kv_node_find(plan->map, "requests");
+    kv_mark mark = kv_node_mark(map != NULL ? map : plan->map);
+    if (map == NULL || kv_node_get_kind(map) != KV_NODE_MAP)
+        return kv_fail(diag, KV_ERR_INPUT, &mark,
+                       "serving needs `requests: {file: ..., format: ...}`");
+    const kv_node *file = kv_node_find(map, "file"), *format = kv_node_find(map, "format");
+    const char *file_text = NULL, *format_text = NULL;
+    kv_err err = file != NULL ? scalar(file, "file", &file_text, diag) : KV_OK;
+    if (err == KV_OK && format != NULL)
+        err = scalar(format, "format", &format_text, diag);
+    char *directory = kv_path_directory(mark.path != NULL ? mark.path : "");
+    char *path = file_text != NULL && directory != NULL && strcmp(file_text, "-") != 0
+                     ? kv_path_resolve(directory, file_text)
+                     : NULL;
+    if (err == KV_OK)
+        err = kv_request_spec_init(&plan->requests, path != NULL ? path : file_text, format_text,
+                                   diag);
+    if (err == KV_OK)
+        err = set_requests(&plan->requests, map, "", diag);
+    free(path);
+    free(directory);
+    return err;
+}
+
+/* --- Combinations
+ * ------------------------------------------------------------------------------------ */
+
+static kv_err check_keys(const kv_serving_plan *plan, kv_diag *diag)
+{
+    for (int i = 0; i < kv_node_count(plan->map); i++) {
+        const char *key = kv_node_key(plan->map, i);
+        kv_mark mark = kv_node_key_mark(plan->map, i);
+        if (!is_other(key) && kv_param_find(top_params, key) == NULL) {
+            const char *name[64];
+            int names = 0;
+            for (const kv_param *p = top_params; p->name != NULL; p++)
+                name[names++] = p->name;
+            for (const char *const *o = others; *o != NULL; o++)
+                name[names++] = *o;
+            const char *near = kv_nearest(key, name, names);
+            return kv_fail(diag, KV_ERR_INPUT, &mark, "serving has no setting '%s'%s%s%s", key,
+                           near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
+                           near != NULL ? "'?" : "");
+        }
+    }
+    return KV_OK;
+}
+
+/* Takes one mapping into the grid; NULL: it is not given. */
+static kv_err add_grid(kv_serving_plan *plan, int number, const char *name, const kv_node *map,
+                       kv_diag *diag)
+{
+    if (map != NULL && kv_node_get_kind(map) != KV_NODE_MAP) {
+        kv_mark mark = kv_node_mark(map);
+        return kv_fail(diag, KV_ERR_INPUT, &mark, "%s: expected a mapping of settings", name);
+    }
+    kv_err err = kv_grid_init(&plan->grid[number], map, diag);
+    kv_mark mark = kv_node_mark(plan->map);
+    if (err == KV_OK && plan->grid[number].count > KV_GRID_MOST / plan->combinations)
+        return kv_fail(diag, KV_ERR_INPUT, &mark, "serving: more than %d combinations",
+                       KV_GRID_MOST);
+    if (err == KV_OK)
+        plan->combinations *= plan->grid[number].count;
+    return err;
+}
+
+static kv_err add_tiers(kv_serving_plan *plan, kv_diag *diag)
+{
+    const kv_node *tiers = kv_node_find(plan->map, "tiers");
+    if (tiers == NULL)
+        return KV_OK;
+    kv_mark mark = kv_node_mark(tiers);
+    if (kv_node_get_kind(tiers) != KV_NODE_MAP || kv_node_count(tiers) > KV_MOST_TIERS)
+        return kv_fail(diag, KV_ERR_INPUT, &mark,
+                       "tiers: expected at most %d mappings, from the fastest down, such as {cpu: "
+                       "{capacity: 256GiB}}",
+                       KV_MOST_TIERS);
+    kv_err err = KV_OK;
+    for (; plan->tiers < kv_node_count(tiers) && err == KV_OK; plan->tiers++)
+        err = add_grid(plan, KV_SERVING_PARTS + plan->tiers, kv_node_key(tiers, plan->tiers),
+                       kv_node_at(tiers, plan->tiers), diag);
+    return err;
+}
+
+kv_err kv_serving_plan_init(kv_serving_plan *plan, const kv_node *map, const kv_node *model,
+                            long long seed, kv_diag *diag)
+{
+    *plan = (kv_serving_plan){
+        .map = map, .model_node = model, .seed = (uint64_t)seed, .combinations = 1};
+    for (int p = 0; p < KV_SERVING_PARTS + KV_MOST_TIERS; p++)
+        plan->grid[p].count = 1;
+    kv_mark mark = kv_node_mark(map);
+    if (kv_node_get_kind(map) != KV_NODE_MAP)
+        return kv_fail(diag, KV_ERR_INPUT, &mark, "serving: expected a mapping of settings");
+    if (model == NULL)
+        return kv_fail(diag, KV_ERR_INPUT, &mark, "serving needs `model` beside it");
+    kv_err err = check_keys(plan, diag);
+    for (int p = 0; p < KV_SERVING_PARTS && err == KV_OK; p++)
+        err = add_grid(plan, p, kv_serving_parts[p].name,
+                       p == 0 ? map : kv_node_find(map, kv_serving_parts[p].name), diag);
+    if (err == KV_OK)
+        err = add_tiers(plan, diag);
+    if (err == KV_OK)
+        err = read_requests(plan, diag);
+    if (err != KV_OK)
+        kv_serving_plan_fini(plan);
+    return err;
+}
+
+void kv_serving_plan_fini(kv_serving_plan *plan)
+{
+    kv_request_spec_fini(&plan->requests);
+    *plan = (kv_serving_plan){0};
+}
+
+/* The combination of one part within a combination of all. */
+static int part_combination(const kv_serving_plan *plan, int part, int combination)
+{
+    for (int p = KV_SERVING_PARTS + KV_MOST_TIERS - 1; p > part; p--)
+        combination /= plan->grid[p].count;
+    return combination % plan->grid[part].count;
+}
+
+/* The value that a key of the section has in a combination, or NULL. */
+static const kv_node *picked(const kv_serving_plan *plan, int combination, const char *key)
+{
+    for (int i = 0; i < kv_node_count(plan->map); i++)
+        if (strcmp(kv_node_key(plan->map, i), key) == 0)
+            return kv_grid_pick(&plan->grid[0], part_combination(plan, 0, combination), i);
+    return NULL;
+}
+
+/* Fills a struct from one mapping of the grid. */
+static kv_err fill(const kv_serving_plan *plan, int number, const char *name,
+                   const kv_param *params, int combination, void *config, kv_diag *diag)
+{
+    const kv_node *map = plan->grid[number].map;
+    int picked_one = part_combination(plan, number, combination);
+    kv_err err = kv_params_default(params, config, diag);
+    for (int i = 0; map != NULL && i < kv_node_count(map) && err == KV_OK; i++) {
+        const char *key = kv_node_key(map, i);
+        const kv_param *param = kv_param_find(params, key);
+        kv_mark mark = kv_node_key_mark(map, i);
+        if (param == NULL && number == 0)
+            continue;
+        if (param == NULL)
+            return kv_fail(diag, KV_ERR_INPUT, &mark, "%s has no setting '%s'", name, key);
+        err = kv_param_parse(param, config, kv_grid_pick(&plan->grid[number], picked_one, i), diag);
+    }
+    return err;
+}
+
+static kv_err fill_all(const kv_serving_plan *plan, int combination, kv_serving_config *config,
+                       kv_diag *diag)
+{
+    kv_err err = KV_OK;
+    for (int p = 0; p < KV_SERVING_PARTS && err == KV_OK; p++) {
+        const kv_serving_part *part = &kv_serving_parts[p];
+        err = fill(plan, p, part->name, part->params, combination, (char *)config + part->offset,
+                   diag);
+    }
+    const kv_node *tiers = kv_node_find(plan->map, "tiers");
+    for (int t = 0; t < plan->tiers && err == KV_OK; t++)
+        err = fill(plan, KV_SERVING_PARTS + t, kv_node_key(tiers, t), kv_tier_params, combination,
+                   &config->tier[t], diag);
+    return err;
+}
+
+/* --- Points
+ * ------------------------------------------------------------------------------------------ */
+
+static kv_err find_policies(kv_serving_point *point, const kv_node *map, kv_diag *diag)
+{
+    const kv_serving_config *c = &point->config;
+    kv_serving_settings *s = &point->settings;
+    kv_mark mark = kv_node_mark(map);
+    s->order = kv_queue_order_find(c->scheduler.queue);
+    s->routing = kv_routing_find(c->scheduler.routing);
+    s->replacement = kv_replacement_find(c->prefix_cache.replacement);
+    if (s->order == NULL)
+        return kv_fail(diag, KV_ERR_INPUT, &mark, "scheduler.queue: there is no order '%s'",
+                       c->scheduler.queue);
+    if (s->routing == NULL)
+        return kv_fail(diag, KV_ERR_INPUT, &mark, "scheduler.routing: there is no routing '%s'",
+                       c->scheduler.routing);
+    if (s->replacement == NULL)
+        return kv_fail(diag, KV_ERR_INPUT, &mark,
+                       "prefix_cache.replacement: there is no policy '%s'",
+                       c->prefix_cache.replacement);
+    if ((s->replacement->needs & KV_REPLACEMENT_FUTURE) != 0)
+        return kv_fail(diag, KV_ERR_UNSUPPORTED, &mark,
+                       "prefix_cache.replacement: %s needs to know the future, which a server does "
+                       "not; see `kvsim trace info`",
+                       c->prefix_cache.replacement);
+    return KV_OK;
+}
+
+/* Activations of one device: residual stream and the widest intermediate of all tokens of a step.
+ */
+static double activation_bytes(const kv_serving_config *c, const kv_model *model)
+{
+    if (c->activation_bytes > 0)
+        return (double)c->activation_bytes;
+    double width = 4.0 * (double)model->hidden_size +
+                   2.0 * (double)(model->mlp.intermediate_size > model->moe.intermediate_size
+                                      ? model->mlp.intermediate_size
+                                      : model->moe.intermediate_size);
+    return (double)c->scheduler.max_batched_tokens * width * kv_dtype_bits((kv_dtype)model->dtype) /
+           8;
+}
+
+/* blocks = (memory x utilisation - weights / TP - activations - reserve) / bytes per block and
+ * device. */
+static kv_err find_blocks(kv_serving_point *point, double block_bytes, const kv_mark *mark,
+                          kv_diag *diag)
+{
+    const kv_serving_config *c = &point->config;
+    double group = (double)c->tensor_parallel;
+    double room = (double)point->device->memory_bytes * c->memory_utilization -
+                  kv_model_weight_bytes(point->model) / group - activation_bytes(c, point->model) -
+                  (double)c->reserve_bytes;
+    double blocks = c->kv_blocks > 0 ? (double)c->kv_blocks : floor(room * group / block_bytes);
+    if (blocks < 1 || blocks > 4e9)
+        return kv_fail(diag, KV_ERR_INPUT, mark,
+                       "%s leaves %.3g GB per device for the KV cache of %s: expected room for at "
+                       "least one block of %.3g MB; use more devices (tensor_parallel)",
+                       point->device->name, room * 1e-9, point->model->name, block_bytes * 1e-6);
+    point->settings.kv_blocks = (int64_t)blocks;
+    return KV_OK;
+}
+
+static kv_err parse_policy(const kv_serving_plan *plan, int combination, kv_serving_point *point,
+                           kv_diag *diag)
+{
+    const kv_node *policy = picked(plan, combination, "policies");
+    kv_point_list list = {0};
+    kv_err err = policy != NULL ? kv_policy_parse(policy, &list, diag) : KV_OK;
+    if (err == KV_OK && list.count > 0 && strcmp(list.point[0].policy->name, "full") != 0)
+        err = kv_fail(diag, KV_ERR_UNSUPPORTED, &list.point[0].mark,
+                      "serving under the retention policy '%s' is not built yet; expected `full`",
+                      list.point[0].policy->name);
+    kv_point_list_fini(&list);
+    if (err != KV_OK)
+        return err;
+    point->policy = strdup("full");
+    point->params = strdup("{}");
+    return point->policy != NULL && point->params != NULL ? KV_OK : kv_fail_memory(diag);
+}
+
+static kv_err parse_chunk(const kv_serving_plan *plan, int combination, kv_serving_point *point,
+                          kv_diag *diag)
+{
+    static const kv_param row = {.name = "chunk_size",
+                                 .type = KV_CHUNK,
+                                 .offset = offsetof(kv_serving_point, chunk_tokens),
+                                 .min = 1,
+                                 .max = 1 << 30,
+                                 .unit = "tokens",
+                                 .help = "tokens of one request in one step"};
+    const kv_node *node = picked(plan, combination, "chunk_size");
+    kv_err err = node != NULL ? kv_param_parse(&row, point, node, diag) : KV_OK;
+    point->settings.chunk_tokens = (int32_t)point->chunk_tokens;
+    return err;
+}
+
+static kv_err write_settings(kv_serving_point *point, kv_diag *diag)
+{
+    size_t bytes;
+    FILE *out = open_memstream(&point->settings_json, &bytes);
+    if (out == NULL)
+        return kv_fail_memory(diag);
+    fprintf(out, "{\"device\":\"%s\"", point->device->name);
+    for (int p = 0; p < KV_SERVING_PARTS; p++) {
+        fprintf(out, ",\"%s\":", p == 0 ? "serving" : kv_serving_parts[p].name);
+        kv_params_json(kv_serving_parts[p].params,
+                       (char *)&point->config + kv_serving_parts[p].offset, 0, out);
+    }
+    for (int t = 0; t < point->settings.tiers; t++) {
+        fprintf(out, "%s\"%s\":", t == 0 ? ",\"tiers\":{" : ",", point->settings.tier[t].name);
+        kv_params_json(kv_tier_params, &point->config.tier[t], 0, out);
+    }
+    fputs(point->settings.tiers > 0 ? "}}" : "}", out);
+    return fclose(out) == 0 ? KV_OK : kv_fail_memory(diag);
+}
+
+static kv_err find_hardware(const kv_serving_plan *plan, int combination, kv_serving_point *point,
+                            kv_step_hardware *hardware, kv_diag *diag)
+{
+    const kv_node *device = picked(plan, combination, "device");
+    const kv_node *link = kv_node_find(plan->map, "tensor_parallel_link");
+    kv_mark mark = kv_node_mark(plan->map);
+    if (device == NULL)
+        return kv_fail(diag, KV_ERR_INPUT, &mark, "serving needs `device`, such as h100-sxm");
+    kv_err err = kv_model_get(plan->model_node, &point->model, diag);
+    if (err == KV_OK)
+        err = kv_device_get(device, &point->device, diag);
+    if (err != KV_OK)
+        return err;
+    *hardware = (kv_step_hardware){.model = point->model,
+                                   .device = point->device,
+                                   .format = kv_model_cache_format(point->model),
+                                   .tensor_parallel = (int)point->config.tensor_parallel,
+                                   .link = point->device->tensor_parallel_link};
+    if (point->config.kv_dtype > 0)
+        hardware->format.dtype = point->config.kv_dtype - 1;
+    return link != NULL ? kv_link_parse(link, &hardware->link, diag) : KV_OK;
+}
+
+static void copy_settings(const kv_serving_plan *plan, kv_serving_point *point, double block_bytes)
+{
+    const kv_serving_config *c = &point->config;
+    kv_serving_settings *s = &point->settings;
+    long long context =
+        c->max_context_tokens > 0 ? c->max_context_tokens : point->model->max_context;
+    s->block_tokens = (int32_t)c->block_tokens;
+    s->block_bytes = (int64_t)llround(block_bytes);
+    s->max_batched_tokens = c->scheduler.max_batched_tokens;
+    s->max_seqs = (int32_t)c->scheduler.max_seqs;
+    s->max_context_tokens = context;
+    s->replicas = (int)c->replicas;
+    s->reserve_full_input = c->scheduler.reserve_full_input;
+    s->prefix_cache = c->prefix_cache.enabled;
+    s->seed = plan->seed;
+    s->goodput_ttft_ns = c->goodput.ttft_ns;
+    s->goodput_tpot_ns = c->goodput.tpot_ns;
+    s->goodput_e2e_ns = c->goodput.e2e_ns;
+    s->timeline_ns = c->timeline_ns;
+    double devices = (double)(c->replicas * c->tensor_parallel);
+    point->capacity_bytes = (double)(s->kv_blocks * c->replicas) * block_bytes;
+    point->cost_per_hour =
+        point->device->price_per_hour >= 0 ? devices * point->device->price_per_hour : -1;
+}
+
+static kv_err copy_tiers(const kv_serving_plan *plan, kv_serving_point *point, kv_diag *diag)
+{
+    const kv_node *tiers = kv_node_find(plan->map, "tiers");
+    kv_serving_settings *s = &point->settings;
+    s->tiers = plan->tiers;
+    s->load = point->config.load;
+    s->overlap = point->config.overlap;
+    s->layers = point->model->layers;
+    for (int t = 0; t < plan->tiers; t++) {
+        const kv_tier_config *c = &point->config.tier[t];
+        const kv_link *host = t == 0 ? &point->device->host_link : NULL;
+        kv_mark mark = kv_node_mark(kv_node_at(tiers, t));
+        double bandwidth = c->bandwidth > 0 ? c->bandwidth : host != NULL ? host->bandwidth : 0;
+        long long latency = c->latency_ns >= 0 ? c->latency_ns
+                            : host != NULL     ? host->latency_ns
+                                               : 0;
+        s->tier[t] = (kv_tier_settings){
+            .name = kv_node_key(tiers, t),
+            .capacity_blocks = (int64_t)((double)c->capacity_bytes / (double)s->block_bytes),
+            .read_bandwidth = bandwidth,
+            .write_bandwidth = c->write_bandwidth > 0 ? c->write_bandwidth : bandwidth,
+            .latency_ns = latency,
+            .replacement = kv_replacement_find(c->replacement),
+            .write_through = c->write == 1};
+        if (bandwidth <= 0)
+            return kv_fail(diag, KV_ERR_INPUT, &mark, "tier %s needs `bandwidth`, such as 6GB/s",
+                           s->tier[t].name);
+        if (s->tier[t].capacity_blocks < 1 || s->tier[t].capacity_blocks > 4000000000)
+            return kv_fail(diag, KV_ERR_INPUT, &mark,
+                           "tier %s: expected room for 1 to 4e9 blocks of %lld bytes",
+                           s->tier[t].name, (long long)s->block_bytes);
+        if (s->tier[t].replacement == NULL ||
+            (s->tier[t].replacement->needs & KV_REPLACEMENT_FUTURE) != 0)
+            return kv_fail(diag, KV_ERR_INPUT, &mark, "tier %s: '%s' cannot be its replacement",
+                           s->tier[t].name, c->replacement);
+    }
+    return KV_OK;
+}
+
+kv_err kv_serving_plan_point(const kv_serving_plan *plan, int combination, kv_serving_point *out,
+                             kv_diag *diag)
+{
+    *out = (kv_serving_point){0};
+    kv_step_hardware hardware;
+    kv_mark mark = kv_node_mark(plan->map);
+    kv_err err = KV_OK;
+    err = fill_all(plan, combination, &out->config, diag);
+    if (err == KV_OK)
+        err = find_hardware(plan, combination, out, &hardware, diag);
+    if (err == KV_OK)
+        err = find_policies(out, plan->map, diag);
+    if (err == KV_OK)
+        err = parse_policy(plan, combination, out, diag);
+    if (err == KV_OK)
+        err = parse_chunk(plan, combination, out, diag);
+    if (err == KV_OK) {
+        double bytes =
+            kv_model_token_bytes(out->model, hardware.format) * (double)out->config.block_tokens;
+        err = find_blocks(out, bytes, &mark, diag);
+        copy_settings(plan, out, bytes);
+    }
+    if (err == KV_OK)
+        err = copy_tiers(plan, out, diag);
+    if (err == KV_OK)
+        err = kv_step_time_new(&out->config.step_time, &hardware, &out->time, diag);
+    if (err == KV_OK)
+        err = write_settings(out, diag);
+    if (err != KV_OK)
+        kv_serving_point_fini(out);
+    return err;
+}
+
+void kv_serving_point_fini(kv_serving_point *point)
+{
+    for (int p = 0; p < KV_SERVING_PARTS; p++)
+        kv_params_fini(kv_serving_parts[p].params,
+                       (char *)&point->config + kv_serving_parts[p].offset);
+    for (int t = 0; t < KV_MOST_TIERS; t++)
+        kv_params_fini(kv_tier_params, &point->config.tier[t]);
+    kv_step_time_free(point->time);
+    kv_device_free(point->device);
+    kv_model_free(point->model);
+    free(point->policy);
+    free(point->params);
+    free(point->settings_json);
+    *point = (kv_serving_point){0};
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+/* Section `serving` of an experiment: what is replayed, on what, and every combination of the
+ * settings that are lists. */
+#ifndef KVSIM_SIM_SERVING_PLAN_H
+#define KVSIM_SIM_SERVING_PLAN_H
+
+#include "sim/grid.h"
+#include "sim/policy_spec.h"
+#include "sim/serving/serving.h"
+
+/* Scalars of one mapping in `tiers`. */
+typedef struct kv_tier_config {
+    long long capacity_bytes;
+    double bandwidth, write_bandwidth; /* 0: not given */
+    long long latency_ns;              /* -1: not given */
+    int write;                         /* 0: back, 1: through */
+    char *replacement;
+} kv_tier_config;
+
+/* Scalars of the section and of the mappings in it. */
+typedef struct kv_serving_config {
+    long long kv_blocks; /* 0: computed from the device's memory */
+    long long block_tokens;
+    long long tensor_parallel;
+    long long replicas;
+    long long max_context_tokens; /* 0: the model's */
+    double memory_utilization;
+    long long activation_bytes; /* -1: estimated */
+    long long reserve_bytes;
+    int kv_dtype; /* 0: the model's, else kv_dtype + 1 */
+    int load;     /* kv_load_mode */
+    bool overlap;
+    bool request_results;
+    long long timeline_ns; /* 0: none */
+    struct {
+        long long max_batched_tokens, max_seqs;
+        bool reserve_full_input;
+        char *queue, *routing;
+    } scheduler;
+    struct {
+        bool enabled;
+        char *replacement;
+    } prefix_cache;
+    struct {
+        long long ttft_ns, tpot_ns, e2e_ns; /* 0: no limit */
+    } goodput;
+    struct {
+        long long start_ns, duration_ns;
+    } trace_events;
+    kv_step_time_config step_time;
+    kv_tier_config tier[KV_MOST_TIERS];
+} kv_serving_config;
+
+/* A mapping of the section, with its part of the grid. */
+typedef struct kv_serving_part {
+    const char *name; /* "" is the section itself */
+    const char *help;
+    const kv_param *params;
+    size_t offset; /* of its struct in kv_serving_config */
+} kv_serving_part;
+
+enum { KV_SERVING_PARTS = 6 };
+extern const kv_serving_part kv_serving_parts[KV_SERVING_PARTS];
+extern const kv_param kv_tier_params[];
+
+/* One combination, ready to run. */
+typedef struct kv_serving_point {
+    kv_serving_config config;
+    kv_serving_settings settings;
+    kv_model *model;
+    kv_device *device;
+    kv_step_time *time;
+    char *policy, *params;                /* retention policy and its settings as JSON */
+    char *settings_json;                  /* all other settings, canonical */
+    long long chunk_tokens;               /* 0: whole */
+    double capacity_bytes, cost_per_hour; /* of all replicas; cost < 0: not known */
+} kv_serving_point;
+
+typedef struct kv_serving_plan {
+    const kv_node *map, *model_node;
+    kv_grid grid[KV_SERVING_PARTS + KV_MOST_TIERS]; /* parts, then tiers */
+    int tiers;
+    int combinations;
+    kv_request_spec requests;
+    uint64_t seed;
+} kv_serving_plan;
+
+/* Reads the section. Every combination is checked as far as that costs no reading of traces. model
+ * is what the experiment names; NULL is an error here. */
+kv_err kv_serving_plan_init(kv_serving_plan *plan, const kv_node *map, const kv_node *model,
+                            long long seed, kv_diag *diag) KV_MUST_USE;
+void kv_serving_plan_fini(kv_serving_plan *plan);
+
+/* One combination; what is written first varies slowest. */
+kv_err kv_serving_plan_point(const kv_serving_plan *plan, int combination, kv_serving_point *out,
+                             kv_diag *diag) KV_MUST_USE;
+void kv_serving_point_fini(kv_serving_point *point);
+
+#endif

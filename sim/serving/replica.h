@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+/* One replica: its memory, its queues and the steps it takes. Internal to sim/serving. */
+#ifndef KVSIM_SIM_SERVING_REPLICA_H
+#define KVSIM_SIM_SERVING_REPLICA_H
+
+#include "sim/engine/pool.h"
+#include "sim/serving/memory.h"
+#include "sim/serving/serving.h"
+
+#include <limits.h>
+
+/* The steps under way: `steps` equal in kind, of which `begun` have begun and `done` are over.
+ * Their durations form a ramp. Tokens and blocks of a step are accounted when it is over. */
+typedef struct kv__plan {
+    bool active;
+    bool decode_only; /* every running request computes exactly one token per step */
+    bool even;        /* ... and had its last token when the plan began */
+    kv_step_batch batch;
+    kv_step_ramp ramp;
+    int64_t start_ns, start_fine; /* start_fine: the part below one nanosecond */
+    int64_t begun, done;
+    int64_t end_ns; /* of all steps */
+} kv__plan;
+
+/* What all replicas share. */
+typedef struct kv__server {
+    const kv_serving_settings *settings;
+    const kv_step_time *time;
+    const kv_serving_source *source;
+    const kv_serving_listener *listener;
+    kv_serving_result *result;
+    kv_diag *diag;
+    kv_pool pool;         /* of kv__live */
+    int64_t entries;      /* KV entries per token */
+    int64_t next_arrival; /* of the next request; INT64_MAX: none */
+} kv__server;
+
+/* A tier of one replica. Its link carries one transfer after the other, in order of request. */
+typedef struct kv__tier {
+    kv_block_cache *cache;
+    int64_t free_ns; /* when the link has carried all it was given */
+    int64_t seen_ns; /* until when block_ns is accounted */
+    int64_t clock;   /* counts accesses */
+    double block_ns; /* resident blocks over time */
+    kv_tier_result done;
+} kv__tier;
+
+typedef struct kv__replica {
+    kv__server *server;
+    kv__tier tier[KV_MOST_TIERS];
+    int64_t time_ns; /* of the schedule under way */
+    int64_t wake_ns; /* with no step under way: when something loaded arrives; INT64_MAX: nothing */
+    kv_err failed;   /* of a call that could not say so */
+    int index;
+    kv__memory memory;
+    kv__live **running; /* [max_seqs] in order of admission */
+    int32_t running_count;
+    kv__line resumed; /* preempted, the first to be admitted */
+    kv__line waiting;
+    kv__plan plan;
+    int64_t now_ns, now_fine; /* end of the last step accounted */
+    int64_t peak_blocks;
+    int64_t pending_tokens;       /* that its requests still have to compute or generate */
+    unsigned __int128 block_fine; /* blocks in use times fine time */
+} kv__replica;
+
+kv_err kv__replica_init(kv__replica *replica, kv__server *server, int index) KV_MUST_USE;
+void kv__replica_fini(kv__replica *replica);
+
+/* A request arrives. It belongs to the server's pool, and is given back when it is done. */
+void kv__replica_enqueue(kv__replica *replica, kv__live *live);
+/* Accounts the steps that are over at `time_ns`, with the blocks of the one that has begun before.
+ */
+kv_err kv__replica_advance(kv__replica *replica, int64_t time_ns) KV_MUST_USE;
+/* Remembers the most blocks that were in use. */
+void kv__replica_note_peak(kv__replica *replica);
+/* Ends the plan with the step that is under way at `time_ns` (all before are accounted). */
+void kv__replica_cut(kv__replica *replica, int64_t time_ns);
+/* With no step under way: composes the next batch and plans its steps, if there is work. */
+kv_err kv__replica_schedule(kv__replica *replica, int64_t time_ns) KV_MUST_USE;
+
+/* --- Tiers (tiers.c)
+ * --------------------------------------------------------------------------------- */
+
+kv_err kv__tiers_init(kv__replica *replica) KV_MUST_USE;
+void kv__tiers_fini(kv__replica *replica);
+/* Blocks of a waiting request that lie in lower tiers, right behind those the GPU holds. */
+int32_t kv__tiers_look(const kv__replica *replica, const kv__live *live, int32_t held);
+/* Where loading begins, in blocks from held to held + more: what lies before is computed. */
+int32_t kv__tiers_split(const kv__replica *replica, const kv__live *live, int32_t held,
+                        int32_t more);
+/* Loads blocks from..to - 1 and sets when they arrive. */
+kv_err kv__tiers_load(kv__replica *replica, kv__live *live, int32_t from, int32_t to) KV_MUST_USE;
+/* Adds what the tiers of the replica did to the result. */
+void kv__tiers_sum(kv__replica *replica, kv_serving_result *result);
+
+#endif

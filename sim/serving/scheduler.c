@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+/* The scheduler: what runs in the next step. See "Scheduler" in docs/serving.md. */
+#include "config.h"
+
+#include "sim/serving/replica.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+kv_err kv__replica_init(kv__replica *replica, kv__server *server, int index)
+{
+    const kv_serving_settings *s = server->settings;
+    *replica = (kv__replica){.server = server, .index = index};
+    replica->memory = (kv__memory){.capacity = s->kv_blocks, .block_tokens = s->block_tokens};
+    replica->running = calloc((size_t)s->max_seqs, sizeof *replica->running);
+    if (replica->running == NULL)
+        return kv_fail_memory(server->diag);
+    replica->wake_ns = INT64_MAX;
+    if (!s->prefix_cache)
+        return KV_OK;
+    kv_err err = kv__tiers_init(replica);
+    if (err != KV_OK)
+        return err;
+    replica->memory.idle_order = s->replacement == kv_replacement_find("lru");
+    return kv_block_cache_new(s->replacement, s->replacement_config, (uint32_t)s->kv_blocks,
+                              s->seed + (uint64_t)index, &replica->memory.cache, server->diag);
+}
+
+void kv__replica_fini(kv__replica *replica)
+{
+    kv__tiers_fini(replica);
+    free(replica->running);
+    kv_block_cache_free(replica->memory.cache);
+}
+
+void kv__replica_enqueue(kv__replica *replica, kv__live *live)
+{
+    kv__line_append(&replica->waiting, live);
+    replica->pending_tokens += live->prompt_tokens + live->output_tokens;
+}
+
+/* Tokens that a request wants to compute in a step with so much budget left. */
+static int32_t wanted(const kv__replica *replica, int32_t lacking, int64_t budget)
+{
+    int32_t chunk = replica->server->settings->chunk_tokens;
+    int64_t tokens = chunk > 0 && lacking > chunk ? chunk : lacking;
+    return (int32_t)(tokens < budget ? tokens : budget);
+}
+
+/* Takes the memory of the last running request away and sends it to the front of the queue. */
+static kv_err preempt_last(kv__replica *replica)
+{
+    kv__live *victim = replica->running[--replica->running_count];
+    kv_err err = kv__memory_release(&replica->memory, victim, true);
+    replica->pending_tokens += victim->computed_tokens;
+    victim->computed_tokens = 0;
+    victim->scheduled = 0;
+    victim->load_to = 0;
+    victim->preemptions++;
+    replica->server->result->preemptions++;
+    kv__line_prepend(&replica->resumed, victim);
+    return err;
+}
+
+/* Tokens that a running request lacks before it has to wait for others to arrive. What has arrived
+ * counts as computed. */
+static int32_t lacking(kv__replica *replica, kv__live *live)
+{
+    if (live->load_to == 0)
+        return kv__live_tokens(live) - live->computed_tokens;
+    if (live->computed_tokens < live->load_from)
+        return live->load_from - live->computed_tokens;
+    if (live->ready_ns > replica->time_ns) {
+        replica->wake_ns = live->ready_ns < replica->wake_ns ? live->ready_ns : replica->wake_ns;
+        return 0;
+    }
+    replica->pending_tokens -= live->load_to - live->computed_tokens;
+    live->computed_tokens = live->load_to;
+    live->load_to = 0;
+    return kv__live_tokens(live) - live->computed_tokens;
+}
+
+/* The running requests catch up. Returns the budget that is left. */
+static kv_err run_running(kv__replica *replica, int64_t *budget, bool *preempted)
+{
+    for (int32_t i = 0; i < replica->running_count; i++) {
+        kv__live *live = replica->running[i];
+        int32_t tokens = wanted(replica, lacking(replica, live), *budget);
+        int64_t lacks = kv__memory_lacks(&replica->memory, live, live->computed_tokens + tokens);
+        while (lacks > kv__memory_available(&replica->memory)) {
+            bool itself = replica->running[replica->running_count - 1] == live;
+            kv_err err = preempt_last(replica);
+            *preempted = true;
+            if (err != KV_OK || itself)
+                return err;
+        }
+        kv_err err = kv__memory_grow(&replica->memory, live, live->computed_tokens + tokens);
+        if (err != KV_OK)
+            return err;
+        live->scheduled = tokens;
+        *budget -= tokens;
+    }
+    return KV_OK;
+}
+
+static kv_waiting view_of(const kv__replica *replica, const kv__live *live)
+{
+    const kv_queue_order *order = replica->server->settings->order;
+    return (kv_waiting){
+        .number = live->number,
+        .prompt_tokens = live->prompt_tokens,
+        .priority = live->tenant,
+        .prefix_blocks = order->wants_prefix ? kv__memory_look(&replica->memory, live).blocks : 0};
+}
+
+/* Who stands before the one that goes next in the waiting line; NULL: it is the first. */
+static kv__live *before_next(const kv__replica *replica)
+{
+    const kv_queue_order *order = replica->server->settings->order;
+    if (order->before == NULL || replica->waiting.first == NULL)
+        return NULL;
+    kv__live *best_before = NULL, *previous = replica->waiting.first;
+    kv_waiting best = view_of(replica, previous);
+    for (kv__live *live = previous->next; live != NULL; previous = live, live = live->next) {
+        kv_waiting view = view_of(replica, live);
+        if (order->before(&view, &best)) {
+            best = view;
+            best_before = previous;
+        }
+    }
+    return best_before;
+}
+
+/* Blocks that a waiting request takes from what is available so as to hold so many tokens. */
+static int64_t takes(const kv__replica *replica, kv__hit hit, int32_t tokens)
+{
+    int32_t size = replica->memory.block_tokens;
+    return (tokens + size - 1) / size - hit.blocks + hit.idle;
+}
+
+/* What admitting a request would do. */
+typedef struct entry {
+    kv__hit hit;
+    int32_t load_from, load_to; /* blocks; equal: nothing is loaded */
+    int32_t tokens;             /* computed in this step */
+    int32_t room;               /* tokens that it holds memory for */
+} entry;
+
+static entry plan_entry(const kv__replica *replica, const kv__live *live, int64_t budget)
+{
+    const kv_serving_settings *s = replica->server->settings;
+    entry e = {.hit = kv__memory_look(&replica->memory, live)};
+    int32_t more = kv__tiers_look(replica, live, e.hit.blocks), all = kv__live_tokens(live);
+    int32_t computed = e.hit.blocks * s->block_tokens;
+    e.load_to = e.hit.blocks + more;
+    e.load_from = more > 0 ? kv__tiers_split(replica, live, e.hit.blocks, more) : e.load_to;
+    bool loads = e.load_from < e.load_to;
+    int32_t end = loads ? e.load_from * s->block_tokens : all;
+    e.tokens = wanted(replica, end - computed, budget);
+    e.room = loads ? e.load_to * s->block_tokens : computed + e.tokens;
+    e.room = s->reserve_full_input ? all : e.room;
+    return e;
+}
+
+static kv_err admit(kv__replica *replica, kv__live *live, const entry *e)
+{
+    int32_t size = replica->memory.block_tokens, loaded = (e->load_to - e->load_from) * size;
+    kv_err err = kv__memory_claim(&replica->memory, live, e->hit);
+    if (err != KV_OK)
+        return err;
+    live->computed_tokens = e->hit.blocks * size;
+    replica->pending_tokens -= live->computed_tokens;
+    if (live->preemptions == 0) {
+        live->cached_tokens = live->computed_tokens + loaded;
+        live->loaded_tokens = loaded;
+        live->admitted_ns = replica->time_ns;
+    } else {
+        replica->server->result->recomputed_tokens +=
+            kv__live_tokens(live) - live->computed_tokens - loaded;
+    }
+    live->scheduled = e->tokens;
+    replica->running[replica->running_count++] = live;
+    if (loaded > 0) {
+        err = kv__tiers_load(replica, live, e->load_from, e->load_to);
+        live->load_from = e->load_from * size;
+        live->load_to = e->load_to * size;
+        if (e->tokens == 0 && live->ready_ns < replica->wake_ns)
+            replica->wake_ns = live->ready_ns;
+    }
+    int32_t held = loaded > 0 ? live->load_to : 0, end = live->computed_tokens + e->tokens;
+    return err == KV_OK ? kv__memory_grow(&replica->memory, live, end > held ? end : held) : err;
+}
+
+/* Admits waiting requests until one does not fit. */
+static kv_err run_waiting(kv__replica *replica, int64_t budget)
+{
+    const kv_serving_settings *s = replica->server->settings;
+    while (budget > 0 && replica->running_count < s->max_seqs) {
+        kv__line *line = replica->resumed.count > 0 ? &replica->resumed : &replica->waiting;
+        if (line->count == 0)
+            break;
+        kv__live *before = line == &replica->waiting ? before_next(replica) : NULL;
+        kv__live *live = before != NULL ? before->next : line->first;
+        entry e = plan_entry(replica, live, budget);
+        if (takes(replica, e.hit, e.room) > kv__memory_available(&replica->memory))
+            break;
+        kv__line_remove(line, before);
+        kv_err err = admit(replica, live, &e);
+        if (err != KV_OK)
+            return err;
+        budget -= e.tokens;
+    }
+    return KV_OK;
+}
+
+/* What the batch costs, and whether it only decodes. */
+static void describe(const kv__replica *replica, kv__plan *plan, int64_t time_ns)
+{
+    kv_step_batch *batch = &plan->batch;
+    int64_t entries = replica->server->entries;
+    *batch = (kv_step_batch){0};
+    plan->decode_only = plan->even = true;
+    for (int32_t i = 0; i < replica->running_count; i++) {
+        const kv__live *live = replica->running[i];
+        double tokens = live->scheduled, history = live->computed_tokens;
+        bool decodes = live->scheduled == 1 && live->generated_tokens > 0 &&
+                       live->computed_tokens + 1 == kv__live_tokens(live);
+        plan->decode_only = plan->decode_only && decodes;
+        plan->even = plan->even && live->last_token_ns == time_ns;
+        batch->tokens += live->scheduled;
+        batch->sequences += live->scheduled > 0;
+        if (decodes) {
+            int64_t keys = (int64_t)(live->computed_tokens + 1) * entries;
+            batch->decodes++;
+            batch->decode_entries += keys;
+            batch->decode_longest = keys > batch->decode_longest ? keys : batch->decode_longest;
+        } else {
+            batch->prefill_tokens += live->scheduled;
+            batch->prefill_square += tokens * tokens;
+            batch->prefill_history += tokens * history;
+        }
+    }
+    batch->decode_growth = batch->decodes * entries;
+    batch->longest_growth = batch->decodes > 0 ? entries : 0;
+}
+
+/* Blocks that the running requests take for steps 2..steps of a plan that only decodes. */
+static int64_t growth_blocks(const kv__replica *replica, int64_t steps)
+{
+    int64_t size = replica->memory.block_tokens, blocks = 0;
+    for (int32_t i = 0; i < replica->running_count; i++) {
+        const kv__live *live = replica->running[i];
+        blocks += (live->computed_tokens + steps + size - 1) / size - live->held;
+    }
+    return blocks;
+}
+
+/* Fine time of the first `steps` steps of a ramp. */
+static __int128 ramp_time(const kv_step_ramp *ramp, int64_t steps)
+{
+    return (__int128)ramp->first * steps + (__int128)ramp->slope * steps * (steps - 1) / 2;
+}
+
+/* The greatest number in 1..most for which holds() is true; it is for 1 and, once false, stays so.
+ */
+static int64_t greatest(int64_t most, bool (*holds)(const kv__replica *, int64_t),
+                        const kv__replica *replica)
+{
+    int64_t low = 1;
+    while (low < most) {
+        int64_t middle = low + (most - low + 1) / 2;
+        if (holds(replica, middle))
+            low = middle;
+        else
+            most = middle - 1;
+    }
+    return low;
+}
+
+static bool fits(const kv__replica *replica, int64_t steps)
+{
+    /* What a tier is given must be given when it happens, so no jump goes over an eviction. */
+    int64_t free_ = replica->server->settings->tiers > 0 ? kv__memory_empty(&replica->memory)
+                                                         : kv__memory_available(&replica->memory);
+    return growth_blocks(replica, steps) <= free_;
+}
+
+/* The last of so many steps begins before the next request arrives. */
+static bool begins_in_time(const kv__replica *replica, int64_t steps)
+{
+    const kv__plan *plan = &replica->plan;
+    __int128 fine = plan->start_fine + ramp_time(&plan->ramp, steps - 1);
+    return plan->start_ns + (int64_t)(fine >> KV_FINE_BITS) < replica->server->next_arrival;
+}
+
+/* True if blocks that leave the cache while the batch decodes could let a waiting request in:
+ * another one would be first in line, or, where only the first chunk must fit, the loss of the
+ * first block of a prompt frees the rest of it. The latter does not happen to lru, which evicts
+ * from the end. */
+static bool evictions_matter(const kv__replica *replica)
+{
+    const kv_serving_settings *s = replica->server->settings;
+    if (replica->waiting.count + replica->resumed.count == 0 || !s->prefix_cache)
+        return false;
+    return s->order->wants_prefix || (!s->reserve_full_input && !replica->memory.idle_order);
+}
+
+/* How many steps of a batch that only decodes pass before anything about it changes. What does not
+ * fit now will not fit before one of them ends: blocks are only taken, and a waiting request whose
+ * cached blocks are evicted needs them instead. A step that preempted admits no one, the next may.
+ */
+static int64_t plan_steps(const kv__replica *replica, bool preempted)
+{
+    const kv__plan *plan = &replica->plan;
+    const kv_serving_settings *s = replica->server->settings;
+    if (!plan->decode_only || !plan->even || s->stepwise || preempted || evictions_matter(replica))
+        return 1;
+    int64_t steps = plan->ramp.steps;
+    for (int32_t i = 0; i < replica->running_count; i++) {
+        const kv__live *live = replica->running[i];
+        int64_t left = live->output_tokens - live->generated_tokens;
+        steps = left < steps ? left : steps;
+    }
+    if (!fits(replica, steps))
+        steps = greatest(steps, fits, replica);
+    return greatest(steps, begins_in_time, replica);
+}
+
+static void set_end(kv__plan *plan)
+{
+    __int128 fine = plan->start_fine + ramp_time(&plan->ramp, plan->ramp.steps);
+    plan->end_ns = plan->start_ns + (int64_t)(fine >> KV_FINE_BITS);
+}
+
+/* A step is not over before what it reads has arrived: layers are computed as they come. */
+static void wait_for_loads(const kv__replica *replica, kv__plan *plan)
+{
+    for (int32_t i = 0; i < replica->running_count; i++) {
+        const kv__live *live = replica->running[i];
+        int64_t wait = (live->loaded_ns - plan->start_ns) * ((int64_t)1 << KV_FINE_BITS);
+        if (live->scheduled > 0 && live->load_to == 0 && wait > plan->ramp.first)
+            plan->ramp.first = wait;
+    }
+}
+
+kv_err kv__replica_schedule(kv__replica *replica, int64_t time_ns)
+{
+    kv__server *server = replica->server;
+    kv__plan *plan = &replica->plan;
+    int64_t budget = server->settings->max_batched_tokens;
+    bool preempted = false;
+    assert(!plan->active);
+    replica->time_ns = time_ns;
+    replica->wake_ns = INT64_MAX;
+    for (int32_t i = 0; i < replica->running_count; i++)
+        replica->running[i]->scheduled = 0;
+    kv_err err = run_running(replica, &budget, &preempted);
+    if (err == KV_OK && !preempted)
+        err = run_waiting(replica, budget);
+    err = err == KV_OK ? replica->failed : err;
+    if (err != KV_OK || replica->running_count == 0)
+        return err;
+    int64_t fine = replica->now_ns == time_ns ? replica->now_fine : 0;
+    *plan = (kv__plan){.active = true, .start_ns = time_ns, .start_fine = fine, .begun = 1};
+    describe(replica, plan, time_ns);
+    plan->active = plan->batch.tokens > 0;
+    if (!plan->active)
+        return KV_OK; /* all wait for what is being loaded */
+    if (plan->decode_only)
+        kv_step_time_ramp(server->time, &plan->batch, &plan->ramp);
+    else
+        plan->ramp = (kv_step_ramp){kv_step_time_step(server->time, &plan->batch), 0, 1};
+    if (!plan->decode_only && server->settings->tiers > 0)
+        wait_for_loads(replica, plan);
+    plan->ramp.steps = plan_steps(replica, preempted);
+    kv__replica_note_peak(replica);
+    replica->now_ns = time_ns;
+    replica->now_fine = fine;
+    set_end(plan);
+    return KV_OK;
+}
+
+void kv__replica_cut(kv__replica *replica, int64_t time_ns)
+{
+    kv__plan *plan = &replica->plan;
+    if (plan->active && plan->begun < plan->ramp.steps) {
+        plan->ramp.steps = plan->begun;
+        set_end(plan);
+    }
+}

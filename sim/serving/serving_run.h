@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+/* The serving part of an experiment, from its plan to finished tables. */
+#ifndef KVSIM_SIM_SERVING_RUN_H
+#define KVSIM_SIM_SERVING_RUN_H
+
+#include "analysis/results.h"
+#include "sim/serving/plan.h"
+
+typedef struct kv_serving_run_options {
+    bool stepwise;            /* take every step by itself: slower, the same results */
+    const char *trace_events; /* JSON file for Chrome or Perfetto, of the first point; NULL: none */
+    void (*progress)(void *closure, int done, int total); /* NULL: none */
+    void *progress_closure;
+    void (*warn)(void *closure,
+                 const char *text); /* told of what a user should know; may be NULL */
+    void *warn_closure;
+} kv_serving_run_options;
+
+/* Runs the points that the run still lacks and writes their rows. */
+kv_err kv_serving_run_plan(const kv_serving_plan *plan, kv_run *run,
+                           const kv_serving_run_options *options, kv_diag *diag) KV_MUST_USE;
+
+#endif

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+/* What steps do: tokens computed, answers given, blocks taken, requests completed. */
+#include "config.h"
+
+#include "sim/serving/replica.h"
+
+/* Fine time of the first `steps` steps of the plan. */
+static __int128 plan_time(const kv__plan *plan, int64_t steps)
+{
+    return (__int128)plan->ramp.first * steps +
+           (__int128)plan->ramp.slope * steps * (steps - 1) / 2;
+}
+
+/* When the first `steps` steps are over. */
+static int64_t plan_end(const kv__plan *plan, int64_t steps)
+{
+    return plan->start_ns + (int64_t)((plan->start_fine + plan_time(plan, steps)) >> KV_FINE_BITS);
+}
+
+/* How many of the first `most` steps are over at a time. */
+static int64_t steps_over(const kv__plan *plan, int64_t time_ns)
+{
+    int64_t low = plan->done, most = plan->ramp.steps;
+    if (plan->end_ns <= time_ns)
+        return most;
+    while (low < most) {
+        int64_t middle = low + (most - low + 1) / 2;
+        if (plan_end(plan, middle) <= time_ns)
+            low = middle;
+        else
+            most = middle - 1;
+    }
+    return low;
+}
+
+void kv__replica_note_peak(kv__replica *replica)
+{
+    int64_t used = kv__memory_used(&replica->memory);
+    if (used > replica->peak_blocks)
+        replica->peak_blocks = used;
+}
+
+/* --- Completion -------------------------------------------------------------------- */
+
+static bool is_good(const kv_serving_settings *s, const kv_request_outcome *outcome)
+{
+    return (s->goodput_ttft_ns == 0 || outcome->ttft_ns <= s->goodput_ttft_ns) &&
+           (s->goodput_tpot_ns == 0 || outcome->tpot_ns <= s->goodput_tpot_ns) &&
+           (s->goodput_e2e_ns == 0 || outcome->e2e_ns <= s->goodput_e2e_ns);
+}
+
+static kv_err note_latencies(kv_serving_result *result, const kv_request_outcome *outcome)
+{
+    kv_err err = kv_samples_add(&result->e2e, outcome->e2e_ns);
+    if (err == KV_OK)
+        err = kv_samples_add(&result->queue, outcome->queue_ns);
+    if (err == KV_OK && outcome->ttft_ns >= 0)
+        err = kv_samples_add(&result->ttft, outcome->ttft_ns);
+    if (err == KV_OK && outcome->tpot_ns >= 0)
+        err = kv_samples_add(&result->tpot, outcome->tpot_ns);
+    return err;
+}
+
+static kv_err complete(kv__replica *replica, kv__live *live, int64_t time_ns)
+{
+    kv__server *server = replica->server;
+    kv_serving_result *result = server->result;
+    int32_t answers = live->generated_tokens;
+    kv_request_outcome outcome = {
+        .number = live->number,
+        .arrival_ns = live->arrival_ns,
+        .queue_ns = live->admitted_ns - live->arrival_ns,
+        .ttft_ns = answers > 0 ? live->first_token_ns - live->arrival_ns : -1,
+        .tpot_ns = answers > 1 ? (time_ns - live->first_token_ns) / (answers - 1) : -1,
+        .e2e_ns = time_ns - live->arrival_ns,
+        .prompt_tokens = live->prompt_tokens,
+        .output_tokens = live->output_tokens,
+        .cached_tokens = live->cached_tokens,
+        .preemptions = live->preemptions,
+        .replica = replica->index,
+        .status = KV_REQUEST_COMPLETED};
+    result->completed++;
+    result->prompt_tokens += live->prompt_tokens;
+    result->output_tokens += answers;
+    result->cached_tokens += live->cached_tokens - live->loaded_tokens;
+    result->loaded_tokens += live->loaded_tokens;
+    result->good_requests += is_good(server->settings, &outcome);
+    replica->pending_tokens -= live->prompt_tokens + live->output_tokens - live->computed_tokens;
+    kv_err err = kv__memory_release(&replica->memory, live, false);
+    if (err == KV_OK && note_latencies(result, &outcome) != KV_OK)
+        err = kv_fail_memory(server->diag);
+    if (err == KV_OK && server->listener != NULL && server->listener->request != NULL)
+        err = server->listener->request(server->listener->closure, &outcome, server->diag);
+    if (server->source->completed != NULL && live->session != KV_NO_SESSION)
+        server->source->completed(server->source->closure, live->session, live->turn, time_ns);
+    kv_pool_give(&server->pool, live);
+    return err;
+}
+
+/* Completes and takes out the running requests that have all their answer. */
+static kv_err complete_finished(kv__replica *replica, int64_t time_ns)
+{
+    int32_t kept = 0;
+    kv_err err = KV_OK;
+    for (int32_t i = 0; i < replica->running_count; i++) {
+        kv__live *live = replica->running[i];
+        bool finished = live->generated_tokens == live->output_tokens &&
+                        live->computed_tokens >= live->prompt_tokens;
+        if (finished && err == KV_OK)
+            err = complete(replica, live, time_ns);
+        else
+            replica->running[kept++] = live;
+    }
+    replica->running_count = kept;
+    return err;
+}
+
+/* --- One step of any kind ---------------------------------------------------------- */
+
+static kv_err note_gap(kv_serving_result *result, int64_t gap_ns)
+{
+    return kv_samples_add_ramp(&result->itl, gap_ns << KV_FINE_BITS, 0, 1, KV_FINE_BITS, 1);
+}
+
+/* A token comes out of every request that has caught up. */
+static kv_err give_tokens(kv__replica *replica, int64_t time_ns)
+{
+    kv_err err = KV_OK;
+    for (int32_t i = 0; i < replica->running_count && err == KV_OK; i++) {
+        kv__live *live = replica->running[i];
+        live->computed_tokens += live->scheduled;
+        replica->pending_tokens -= live->scheduled;
+        if (live->scheduled == 0 || live->computed_tokens < kv__live_tokens(live) ||
+            live->generated_tokens == live->output_tokens)
+            continue;
+        if (live->generated_tokens++ == 0)
+            live->first_token_ns = time_ns;
+        else
+            err = note_gap(replica->server->result, time_ns - live->last_token_ns);
+        live->last_token_ns = time_ns;
+    }
+    return err == KV_OK ? KV_OK : kv_fail_memory(replica->server->diag);
+}
+
+/* --- Many steps that only decode --------------------------------------------------- */
+
+/* Blocks taken at the begin of steps from + 1 .. to (counted from the requests' computed tokens).
+ * Adds to *held the fine time that each of them is held until the end of step `until` of the plan.
+ */
+static int64_t take_blocks(kv__replica *replica, int64_t from, int64_t to, int64_t until,
+                           unsigned __int128 *held)
+{
+    const kv__plan *plan = &replica->plan;
+    int64_t size = replica->memory.block_tokens, taken = 0;
+    __int128 end = plan_time(plan, until);
+    for (int32_t i = 0; i < replica->running_count; i++) {
+        kv__live *live = replica->running[i];
+        /* Step j computes token computed + j - 1, which opens a block if that is a multiple. */
+        int64_t j = (size - live->computed_tokens % size) % size + 1;
+        j += j <= from ? (from - j) / size * size + size : 0;
+        for (; j <= to; j += size, taken++, live->held++)
+            if (plan->done + j <= until)
+                *held += (unsigned __int128)(end - plan_time(plan, plan->done + j - 1));
+    }
+    return taken;
+}
+
+/* Accounts `steps` steps that are over, and the blocks of the next if `begins`. */
+static kv_err decode(kv__replica *replica, int64_t steps, bool begins)
+{
+    kv__plan *plan = &replica->plan;
+    kv_serving_result *result = replica->server->result;
+    int64_t until = plan->done + steps, time_ns = plan_end(plan, until);
+    int64_t have =
+        plan->begun - plan->done; /* 1: the first of the steps holds its blocks already */
+    __int128 span = plan_time(plan, until) - plan_time(plan, plan->done);
+    replica->block_fine +=
+        (unsigned __int128)kv__memory_used(&replica->memory) * (unsigned __int128)span;
+    kv__memory_take(&replica->memory,
+                    take_blocks(replica, have, steps + begins, until, &replica->block_fine));
+    kv__replica_note_peak(replica);
+    for (int32_t i = 0; i < replica->running_count; i++) {
+        kv__live *live = replica->running[i];
+        live->computed_tokens += (int32_t)steps;
+        live->generated_tokens += (int32_t)steps;
+        if (steps > 0)
+            live->last_token_ns = time_ns;
+    }
+    replica->pending_tokens -= steps * replica->running_count;
+    kv_err err = kv_samples_add_ramp(&result->itl, plan->ramp.first + plan->done * plan->ramp.slope,
+                                     plan->ramp.slope, steps, KV_FINE_BITS, replica->running_count);
+    plan->done = until;
+    plan->begun = until + begins;
+    return err == KV_OK ? KV_OK : kv_fail_memory(replica->server->diag);
+}
+
+/* --- Plans ------------------------------------------------------------------------- */
+
+static kv_err tell_span(kv__replica *replica)
+{
+    kv__server *server = replica->server;
+    const kv__plan *plan = &replica->plan;
+    if (server->listener == NULL || server->listener->span == NULL)
+        return KV_OK;
+    kv_serving_span span = {.replica = replica->index,
+                            .start_ns = plan->start_ns,
+                            .end_ns = plan->end_ns,
+                            .steps = plan->ramp.steps,
+                            .prefill_tokens = plan->batch.prefill_tokens,
+                            .decodes = plan->batch.decodes};
+    return server->listener->span(server->listener->closure, &span, server->diag);
+}
+
+/* The plan is carried out. */
+static kv_err finish(kv__replica *replica)
+{
+    kv__plan *plan = &replica->plan;
+    kv_serving_result *result = replica->server->result;
+    __int128 fine = plan->start_fine + plan_time(plan, plan->ramp.steps);
+    plan->active = false;
+    replica->now_ns = plan->end_ns;
+    replica->now_fine = (int64_t)(fine & (((int64_t)1 << KV_FINE_BITS) - 1));
+    result->busy_ns += plan->end_ns - plan->start_ns;
+    result->steps += plan->ramp.steps;
+    result->jumps++;
+    if (plan->end_ns > result->end_ns)
+        result->end_ns = plan->end_ns;
+    kv_err err = complete_finished(replica, plan->end_ns);
+    return err == KV_OK ? tell_span(replica) : err;
+}
+
+kv_err kv__replica_advance(kv__replica *replica, int64_t time_ns)
+{
+    kv__plan *plan = &replica->plan;
+    if (!plan->active)
+        return KV_OK;
+    int64_t over = steps_over(plan, time_ns);
+    bool ends = over == plan->ramp.steps;
+    kv_err err = KV_OK;
+    if (plan->decode_only && plan->even) {
+        bool begins = !ends && (plan->begun > over || plan_end(plan, over) < time_ns);
+        if (over > plan->done || over + begins > plan->begun)
+            err = decode(replica, over - plan->done, begins);
+    } else if (ends) {
+        replica->block_fine += (unsigned __int128)kv__memory_used(&replica->memory) *
+                               (unsigned __int128)plan_time(plan, 1);
+        err = give_tokens(replica, plan->end_ns);
+    }
+    return err == KV_OK && ends ? finish(replica) : err;
+}

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+/* Tiers below the GPU: which blocks they hold, and how long it takes to bring them up.
+ *
+ * Blocks go down when the level above drops them (write-back) or, into the first tier, when they
+ * are made (write-through). What a full tier drops goes to the next. A block that is brought up
+ * stays where it was. Every byte takes time on its tier's link; writes delay later reads. */
+#include "config.h"
+
+#include "sim/serving/replica.h"
+
+#include <math.h>
+
+static const kv_tier_settings *settings_of(const kv__replica *replica, int tier)
+{
+    return &replica->server->settings->tier[tier];
+}
+
+static void account(kv__replica *replica, kv__tier *tier)
+{
+    int64_t count = kv_block_cache_count(tier->cache);
+    tier->block_ns += (double)count * (double)(replica->time_ns - tier->seen_ns);
+    tier->seen_ns = replica->time_ns;
+}
+
+/* When a transfer that is asked for now is over. */
+static int64_t over_at(const kv__replica *replica, const kv__tier *tier, int64_t latency_ns,
+                       double bytes, double bandwidth)
+{
+    int64_t start = tier->free_ns > replica->time_ns ? tier->free_ns : replica->time_ns;
+    return start + latency_ns + (int64_t)ceil(bytes / bandwidth * 1e9);
+}
+
+static int64_t carry(kv__replica *replica, kv__tier *tier, int64_t latency_ns, double bytes,
+                     double bandwidth)
+{
+    int64_t start = tier->free_ns > replica->time_ns ? tier->free_ns : replica->time_ns;
+    tier->free_ns = over_at(replica, tier, latency_ns, bytes, bandwidth);
+    tier->done.busy_ns += tier->free_ns - start;
+    return tier->free_ns;
+}
+
+/* Uses a block of a tier, bringing it in if it is absent; what that drops goes down. */
+static void put(kv__replica *replica, int number, uint64_t key)
+{
+    if (number == replica->server->settings->tiers || replica->failed != KV_OK)
+        return;
+    kv__tier *tier = &replica->tier[number];
+    const kv_tier_settings *s = settings_of(replica, number);
+    kv_access access = {.key = key, .time = tier->clock++, .next_use = KV_NEVER};
+    bool absent = kv_block_cache_find(tier->cache, key) == KV_NO_SLOT;
+    kv_evicted evicted = {0};
+    account(replica, tier);
+    kv_err err = kv_block_cache_use(tier->cache, &access, &evicted, NULL);
+    if (err != KV_OK)
+        replica->failed = err == KV_END ? KV_ERR_BUG : err;
+    if (absent) {
+        carry(replica, tier, 0, (double)replica->server->settings->block_bytes, s->write_bandwidth);
+        tier->done.blocks_in++;
+    }
+    int64_t count = kv_block_cache_count(tier->cache);
+    tier->done.peak_blocks = count > tier->done.peak_blocks ? count : tier->done.peak_blocks;
+    if (evicted.happened) {
+        tier->done.evictions++;
+        put(replica, number + 1, evicted.key);
+    }
+}
+
+static void put_first(void *closure, uint64_t key)
+{
+    put(closure, 0, key);
+}
+
+kv_err kv__tiers_init(kv__replica *replica)
+{
+    const kv_serving_settings *s = replica->server->settings;
+    for (int t = 0; t < s->tiers; t++) {
+        kv_err err =
+            kv_block_cache_new(s->tier[t].replacement, NULL, (uint32_t)s->tier[t].capacity_blocks,
+                               s->seed, &replica->tier[t].cache, replica->server->diag);
+        if (err != KV_OK)
+            return err;
+    }
+    replica->memory.closure = replica;
+    if (s->tiers > 0 && s->tier[0].write_through)
+        replica->memory.inserted = put_first;
+    else if (s->tiers > 0)
+        replica->memory.evicted = put_first;
+    return KV_OK;
+}
+
+void kv__tiers_fini(kv__replica *replica)
+{
+    for (int t = 0; t < KV_MOST_TIERS; t++)
+        kv_block_cache_free(replica->tier[t].cache);
+}
+
+/* The first tier that holds a block; -1: the GPU does; KV_MOST_TIERS: none. */
+static int holder(const kv__replica *replica, uint64_t key)
+{
+    if (kv_block_cache_find(replica->memory.cache, key) != KV_NO_SLOT)
+        return -1;
+    for (int t = 0; t < replica->server->settings->tiers; t++)
+        if (kv_block_cache_find(replica->tier[t].cache, key) != KV_NO_SLOT)
+            return t;
+    return KV_MOST_TIERS;
+}
+
+int32_t kv__tiers_look(const kv__replica *replica, const kv__live *live, int32_t held)
+{
+    const kv_serving_settings *s = replica->server->settings;
+    int32_t most = (kv__live_tokens(live) - 1) / s->block_tokens, more = 0;
+    if (s->tiers == 0 || !s->prefix_cache || s->load == KV_LOAD_NEVER)
+        return 0;
+    if (live->preemptions == 0 && most > live->named)
+        most = live->named;
+    while (held + more < most && holder(replica, kv__block_key(live, held + more)) != KV_MOST_TIERS)
+        more++;
+    return more;
+}
+
+/* Bytes of blocks from..to - 1 that each tier has to send. */
+static void bytes_by_tier(const kv__replica *replica, const kv__live *live, int32_t from,
+                          int32_t to, double bytes[KV_MOST_TIERS])
+{
+    for (int t = 0; t < KV_MOST_TIERS; t++)
+        bytes[t] = 0;
+    for (int32_t i = from; i < to; i++) {
+        int t = holder(replica, kv__block_key(live, i));
+        if (t >= 0 && t < KV_MOST_TIERS)
+            bytes[t] += (double)replica->server->settings->block_bytes;
+    }
+}
+
+/* Nanoseconds until blocks from..to - 1 would be here. */
+static int64_t load_ns(const kv__replica *replica, const kv__live *live, int32_t from, int32_t to)
+{
+    double bytes[KV_MOST_TIERS];
+    int64_t longest = 0;
+    bytes_by_tier(replica, live, from, to, bytes);
+    for (int t = 0; t < replica->server->settings->tiers; t++) {
+        const kv_tier_settings *s = settings_of(replica, t);
+        int64_t over = bytes[t] > 0 ? over_at(replica, &replica->tier[t], s->latency_ns, bytes[t],
+                                              s->read_bandwidth) -
+                                          replica->time_ns
+                                    : 0;
+        longest = over > longest ? over : longest;
+    }
+    return longest;
+}
+
+/* Nanoseconds that computing blocks from..to - 1 takes with nothing else in the step. */
+static int64_t compute_ns(const kv__replica *replica, int32_t from, int32_t to)
+{
+    int64_t size = replica->memory.block_tokens, tokens = (to - from) * size;
+    kv_step_batch batch = {.tokens = tokens,
+                           .sequences = 1,
+                           .prefill_tokens = tokens,
+                           .prefill_square = (double)tokens * (double)tokens,
+                           .prefill_history = (double)tokens * (double)(from * size)};
+    return tokens > 0 ? kv_step_time_step(replica->server->time, &batch) >> KV_FINE_BITS : 0;
+}
+
+int32_t kv__tiers_split(const kv__replica *replica, const kv__live *live, int32_t held,
+                        int32_t more)
+{
+    int mode = replica->server->settings->load;
+    int32_t low = held, high = held + more;
+    if (mode == KV_LOAD_ALWAYS)
+        return held;
+    if (mode == KV_LOAD_AUTO)
+        return load_ns(replica, live, held, high) < compute_ns(replica, held, high) ? held : high;
+    while (low < high) { /* the least front that takes as long to compute as the rest to load */
+        int32_t middle = low + (high - low) / 2;
+        if (compute_ns(replica, held, middle) >= load_ns(replica, live, middle, held + more))
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    /* One block less leaves more to load; it may still be over sooner. */
+    if (low > held && load_ns(replica, live, low - 1, held + more) < compute_ns(replica, held, low))
+        low--;
+    return low;
+}
+
+kv_err kv__tiers_load(kv__replica *replica, kv__live *live, int32_t from, int32_t to)
+{
+    const kv_serving_settings *settings = replica->server->settings;
+    double bytes[KV_MOST_TIERS];
+    live->ready_ns = live->loaded_ns = replica->time_ns;
+    bytes_by_tier(replica, live, from, to, bytes);
+    for (int t = 0; t < settings->tiers; t++) {
+        const kv_tier_settings *s = settings_of(replica, t);
+        kv__tier *tier = &replica->tier[t];
+        if (bytes[t] == 0)
+            continue;
+        int64_t end = carry(replica, tier, s->latency_ns, bytes[t], s->read_bandwidth);
+        double rest = bytes[t] / s->read_bandwidth * 1e9 * (1 - 1 / (double)settings->layers);
+        int64_t ready = settings->overlap ? end - (int64_t)rest : end;
+        int64_t blocks = llround(bytes[t] / (double)settings->block_bytes);
+        tier->done.blocks_out += blocks;
+        tier->done.hit_tokens += blocks * settings->block_tokens;
+        live->loaded_ns = end > live->loaded_ns ? end : live->loaded_ns;
+        live->ready_ns = ready > live->ready_ns ? ready : live->ready_ns;
+    }
+    for (int32_t i = to; i-- > from;) { /* tail first, as the GPU frees */
+        int t = holder(replica, kv__block_key(live, i));
+        kv_access access = {.key = kv__block_key(live, i), .next_use = KV_NEVER};
+        if (t < 0 || t == KV_MOST_TIERS)
+            continue;
+        access.time = replica->tier[t].clock++;
+        kv_err err = kv_block_cache_use(replica->tier[t].cache, &access, NULL, NULL);
+        if (err != KV_OK)
+            return err;
+    }
+    return KV_OK;
+}
+
+void kv__tiers_sum(kv__replica *replica, kv_serving_result *result)
+{
+    for (int t = 0; t < replica->server->settings->tiers; t++) {
+        kv__tier *tier = &replica->tier[t];
+        kv_tier_result *sum = &result->tier[t];
+        if (tier->cache == NULL)
+            continue;
+        replica->time_ns = result->end_ns > replica->time_ns ? result->end_ns : replica->time_ns;
+        account(replica, tier);
+        sum->peak_blocks += tier->done.peak_blocks;
+        sum->blocks_in += tier->done.blocks_in;
+        sum->blocks_out += tier->done.blocks_out;
+        sum->hit_tokens += tier->done.hit_tokens;
+        sum->evictions += tier->done.evictions;
+        sum->busy_ns += tier->done.busy_ns;
+        sum->block_seconds += tier->block_ns * 1e-9;
+    }
+}

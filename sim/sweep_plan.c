@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+#include "config.h"
+
+#include "sim/sweep_plan.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- Traces ------------------------------------------------------------------------ */
+
+static kv_err grow_traces(kv_sweep_plan *plan, kv_diag *diag)
+{
+    size_t n = (size_t)plan->traces + 1;
+    void *trace = realloc(plan->trace, n * sizeof *plan->trace);
+    if (trace != NULL)
+        plan->trace = trace;
+    void *digest = realloc(plan->digest, n * sizeof *plan->digest);
+    if (digest != NULL)
+        plan->digest = digest;
+    void *name = realloc(plan->trace_name, n * sizeof *plan->trace_name);
+    if (name != NULL)
+        plan->trace_name = name;
+    return trace && digest && name ? KV_OK : kv_fail_memory(diag);
+}
+
+kv_err kv_sweep_plan_trace(kv_sweep_plan *plan, const char *path, const char *name, int *trace,
+                           kv_diag *diag)
+{
+    for (*trace = 0; *trace < plan->traces; (*trace)++)
+        if (strcmp(kv_attention_path(plan->trace[*trace]), path) == 0)
+            return KV_OK;
+    kv_attention *open;
+    kv_err err = grow_traces(plan, diag);
+    if (err == KV_OK)
+        err = kv_attention_open(path, &open, diag);
+    if (err != KV_OK)
+        return err;
+    char *copy = strdup(name);
+    err = copy ? kv_attention_digest(open, plan->digest[plan->traces], diag) : kv_fail_memory(diag);
+    if (err != KV_OK) {
+        free(copy);
+        kv_attention_close(open);
+        return err;
+    }
+    plan->trace[plan->traces] = open;
+    plan->trace_name[plan->traces++] = copy;
+    return KV_OK;
+}
+
+/* --- Examples ---------------------------------------------------------------------- */
+
+static bool is_wanted(const kv_texts *tasks, const char *task)
+{
+    for (int t = 0; tasks != NULL && t < tasks->count; t++)
+        if (strcmp(tasks->text[t], task) == 0)
+            return true;
+    return tasks == NULL || tasks->count == 0;
+}
+
+static kv_sweep_example *find_example(const kv_sweep_plan *plan, int trace, int index)
+{
+    for (int e = 0; e < plan->examples; e++)
+        if (plan->example[e].trace == trace && plan->example[e].index == index)
+            return &plan->example[e];
+    return NULL;
+}
+
+static kv_err add_example(kv_sweep_plan *plan, int trace, int index, bool calibrates, kv_diag *diag)
+{
+    const kv_example *e = kv_attention_example(plan->trace[trace], index);
+    if (plan->examples == plan->example_room) {
+        int room = plan->example_room ? 2 * plan->example_room : 64;
+        void *grown = realloc(plan->example, (size_t)room * sizeof *plan->example);
+        if (grown == NULL)
+            return kv_fail_memory(diag);
+        plan->example = grown;
+        plan->example_room = room;
+    }
+    plan->example[plan->examples++] = (kv_sweep_example){.trace = trace,
+                                                         .index = index,
+                                                         .info = {.name = e->name,
+                                                                  .task = e->task,
+                                                                  .turns = e->turns,
+                                                                  .full_score = e->full_score,
+                                                                  .calibrates = calibrates,
+                                                                  .calibration_only = calibrates}};
+    return KV_OK;
+}
+
+kv_err kv_sweep_plan_examples(kv_sweep_plan *plan, int trace, const kv_texts *tasks,
+                              bool calibrates, kv_diag *diag)
+{
+    kv_err err = KV_OK;
+    for (int i = 0; i < kv_attention_examples(plan->trace[trace]) && err == KV_OK; i++) {
+        const kv_example *example = kv_attention_example(plan->trace[trace], i);
+        kv_sweep_example *listed = find_example(plan, trace, i);
+        if (listed != NULL)
+            listed->info.calibrates |= calibrates;
+        else if (is_wanted(tasks, example->task))
+            err = add_example(plan, trace, i, calibrates, diag);
+    }
+    return err;
+}
+
+/* --- Points ------------------------------------------------------------------------ */
+
+/* The fraction kept, where the policy was asked for one. */
+static double keep_of(const kv_point_spec *spec)
+{
+    const kv_retention_config *config = spec->config;
+    bool has_keep = kv_param_find(spec->policy->params, "keep") != NULL;
+    return has_keep && config->budget_tokens == 0 && config->keep >= 0 ? config->keep : NAN;
+}
+
+kv_err kv_sweep_plan_point(kv_sweep_plan *plan, const kv_point_spec *spec, const char *task,
+                           bool calibration_only, int *point, kv_diag *diag)
+{
+    if (plan->points == plan->point_room) {
+        int room = plan->point_room ? 2 * plan->point_room : 64;
+        void *grown = realloc(plan->point, (size_t)room * sizeof *plan->point);
+        if (grown == NULL)
+            return kv_fail_memory(diag);
+        plan->point = grown;
+        plan->point_room = room;
+    }
+    kv_sweep_point *p = &plan->point[plan->points];
+    *p = (kv_sweep_point){.replay = {.policy = spec->policy,
+                                     .config = spec->config,
+                                     .directory = spec->directory,
+                                     .chunk_tokens = spec->chunk_tokens},
+                          .info = {.policy = spec->policy->name,
+                                   .params_json = kv_spec_params_json(spec),
+                                   .curve_json = kv_spec_curve_json(spec),
+                                   .label = kv_spec_label(spec),
+                                   .task = task,
+                                   .chunk_tokens = spec->chunk_tokens,
+                                   .keep = keep_of(spec),
+                                   .calibration_only = calibration_only}};
+    *point = plan->points++;
+    return p->info.params_json && p->info.curve_json && p->info.label ? KV_OK
+                                                                      : kv_fail_memory(diag);
+}
+
+/* --- The whole --------------------------------------------------------------------- */
+
+static kv_err add_traces(kv_sweep_plan *plan, const kv_files *traces, const kv_texts *tasks,
+                         bool calibrates, kv_diag *diag)
+{
+    kv_err err = KV_OK;
+    int index;
+    for (int t = 0; t < traces->count && err == KV_OK; t++) {
+        err = kv_sweep_plan_trace(plan, traces->path[t], traces->name[t], &index, diag);
+        if (err == KV_OK)
+            err = kv_sweep_plan_examples(plan, index, tasks, calibrates, diag);
+    }
+    return err;
+}
+
+kv_err kv_sweep_plan_attention(kv_sweep_plan *plan, const kv_attention_config *attention,
+                               kv_diag *diag)
+{
+    const kv_files *measured = &attention->calibration.traces;
+    int index;
+    kv_err err = add_traces(plan, &attention->traces, &attention->tasks, false, diag);
+    if (err == KV_OK && attention->calibration.file != NULL)
+        err = add_traces(plan, measured->count > 0 ? measured : &attention->traces,
+                         &attention->tasks, true, diag);
+    for (int p = 0; p < attention->points.count && err == KV_OK; p++)
+        err = kv_sweep_plan_point(plan, &attention->points.point[p], NULL, false, &index, diag);
+    if (err == KV_OK && plan->examples == 0)
+        err = kv_fail(diag, KV_ERR_INPUT, NULL,
+                      "no example of the traces has a task that `tasks` names; `kvsim trace info` "
+                      "lists the tasks of a trace");
+    return err;
+}
+
+kv_sweep kv_sweep_plan_sweep(const kv_sweep_plan *plan, const kv_attention_config *attention,
+                             long long seed, double entry_bytes, int threads)
+{
+    bool timed = attention->step_time.prefill_token_ns > 0;
+    /* Paths and digests may move while traces are added, so they are filled in now. */
+    for (int e = 0; e < plan->examples; e++) {
+        plan->example[e].info.trace = plan->trace_name[plan->example[e].trace];
+        plan->example[e].info.digest = plan->digest[plan->example[e].trace];
+    }
+    return (kv_sweep){
+        .trace = plan->trace,
+        .traces = plan->traces,
+        .point = plan->point,
+        .points = plan->points,
+        .example = plan->example,
+        .examples = plan->examples,
+        .options = {.seed = (uint64_t)seed,
+                    .page_tokens = attention->page_tokens,
+                    .entry_bytes = entry_bytes,
+                    .prefill_token_s = timed ? 1e-9 * attention->step_time.prefill_token_ns : 1,
+                    .decode_step_s = timed ? 1e-9 * attention->step_time.decode_ns : 1,
+                    .analytic = attention->footprint_model == KV_FOOTPRINT_ANALYTIC,
+                    .keep_sets = attention->keep_sets},
+        .threads = threads};
+}
+
+kv_err kv_sweep_list(const kv_sweep *sweep, kv_points_plan *out, kv_diag *diag)
+{
+    kv_point_info *point = malloc(((size_t)sweep->points + 1) * sizeof *point);
+    kv_example_info *example = malloc(((size_t)sweep->examples + 1) * sizeof *example);
+    if (point == NULL || example == NULL) {
+        free(point);
+        free(example);
+        return kv_fail_memory(diag);
+    }
+    for (int p = 0; p < sweep->points; p++)
+        point[p] = sweep->point[p].info;
+    for (int e = 0; e < sweep->examples; e++)
+        example[e] = sweep->example[e].info;
+    out->point = point;
+    out->points = sweep->points;
+    out->example = example;
+    out->examples = sweep->examples;
+    return KV_OK;
+}
+
+void kv_sweep_plan_fini(kv_sweep_plan *plan)
+{
+    for (int p = 0; p < plan->points; p++) {
+        free((char *)plan->point[p].info.params_json);
+        free((char *)plan->point[p].info.curve_json);
+        free((char *)plan->point[p].info.label);
+    }
+    for (int t = 0; t < plan->traces; t++) {
+        kv_attention_close(plan->trace[t]);
+        free(plan->trace_name[t]);
+    }
+    free(plan->trace);
+    free(plan->digest);
+    free(plan->trace_name);
+    free(plan->point);
+    free(plan->example);
+    memset(plan, 0, sizeof *plan);
+}

@@ -1,0 +1,110 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The kvsim authors
+# Checks the JSON Schema of experiment files: it is what `kvsim schema` prints, it names every
+# parameter of every policy with its default, it is itself valid, and it accepts and refuses files
+# as the contract says. Judged by python's jsonschema, which is not ours.
+if test -z "$PYTHON3"; then
+    echo "1..0 # SKIP python3 was not found"
+    exit 0
+fi
+exec "$PYTHON3" - "$KVSIM" "$builddir/sim/experiment.schema.json" "$srcdir/examples" <<'END'
+import glob, json, subprocess, sys
+
+kvsim, installed, examples = sys.argv[1:]
+number = 0
+
+
+def check(good, what, why=""):
+    global number
+    number += 1
+    print("%s %d - %s" % ("ok" if good else "not ok", number, what))
+    if not good and why:
+        print("# " + str(why))
+
+
+def skip(what, why):
+    global number
+    number += 1
+    print("ok %d - %s # SKIP %s" % (number, what, why))
+
+
+def output(*words):
+    return subprocess.run([kvsim, *words], check=True, capture_output=True, text=True).stdout
+
+
+schema = json.loads(output("schema"))
+with open(installed) as file:
+    check(json.load(file) == schema, "the built file is what the program prints")
+
+listed = [p for p in json.loads(output("list", "policies", "--json")) if p["group"] == "retention"]
+policies = schema["$defs"]["policy"]["anyOf"][1]["properties"]
+check(sorted(policies) == sorted(p["name"] for p in listed) == sorted(
+    schema["$defs"]["policy"]["anyOf"][0]["enum"]), "every policy is in the schema")
+for policy in listed:
+    rows = policies[policy["name"]]["properties"]
+    wanted = {p["name"]: p["default"] for p in policy["parameters"]}
+    got = {name: row.get("default") for name, row in rows.items() if name != "chunk_size"}
+    check(got == wanted and "chunk_size" in rows, policy["name"] + " has every parameter", got)
+
+BASE = {"traces": ["a.h5"], "policies": ["full"]}
+good = {
+    "the least": {"attention": BASE},
+    "single items": {"attention": {"traces": "a.h5", "policies": "full", "chunk_size": 64}},
+    "everything": {"name": "x", "seed": 3, "model": {"layers": 2}, "attention": {
+        **BASE, "tasks": ["t"], "chunk_size": [32, "whole"], "keep_sets": True, "page_size": 8,
+        "footprint_model": "analytic",
+        "critical": {"threshold": 0.9, "confidence": 0.5, "resamples": 10},
+        "calibration": {"file": "a.csv", "traces": "a.h5"},
+        "step_time": {"prefill_token": "0.1ms", "decode": "20 ms"}}},
+    "a policy with a chunk size": {"attention": {**BASE, "policies": [
+        {"full": {"chunk_size": [1, "whole"]}}]}},
+    "a policy with nothing": {"attention": {**BASE, "policies": [{"full": None}]}},
+}
+bad = {
+    "no section's key": {"atention": BASE},
+    "no traces": {"attention": {"policies": ["full"]}},
+    "no policies": {"attention": {"traces": ["a.h5"]}},
+    "an empty list": {"attention": {**BASE, "policies": []}},
+    "an unknown policy": {"attention": {**BASE, "policies": ["ful"]}},
+    "an unknown parameter": {"attention": {**BASE, "policies": [{"full": {"kep": 1}}]}},
+    "two policies in one item": {"attention": {**BASE, "policies": [{"full": None, "x": None}]}},
+    "an unknown key": {"attention": {**BASE, "chunksize": 1}},
+    "a chunk size of 0": {"attention": {**BASE, "chunk_size": [0]}},
+    "a chunk size in words": {"attention": {**BASE, "chunk_size": "half"}},
+    "a threshold of 0": {"attention": {**BASE, "critical": {"threshold": 0}}},
+    "a threshold above 1": {"attention": {**BASE, "critical": {"threshold": 1.5}}},
+    "a page size in quotes": {"attention": {**BASE, "page_size": "16"}},
+    "a list where one value goes": {"attention": {**BASE, "page_size": [16]}},
+    "a time without a unit": {"attention": {
+        **BASE, "step_time": {"prefill_token": 1, "decode": "20ms"}}},
+    "a time with a wrong unit": {"attention": {
+        **BASE, "step_time": {"prefill_token": "1m", "decode": "20ms"}}},
+    "half a step time": {"attention": {**BASE, "step_time": {"decode": "20ms"}}},
+    "calibration without a file": {"attention": {**BASE, "calibration": {}}},
+    "a choice that is none": {"attention": {**BASE, "footprint_model": "real"}},
+    "a switch in words": {"attention": {**BASE, "keep_sets": "yes"}},
+    "a negative seed": {"seed": -1, "attention": BASE},
+}
+try:
+    import jsonschema
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+except ImportError:
+    skip("files are accepted and refused", "python's jsonschema was not found")
+else:
+    for name, document in good.items():
+        check(validator.is_valid(document), "accepts " + name,
+              list(validator.iter_errors(document)))
+    for name, document in bad.items():
+        check(not validator.is_valid(document), "refuses " + name)
+    try:
+        import yaml
+    except ImportError:
+        skip("examples are accepted", "python's yaml was not found")
+    else:
+        for path in sorted(glob.glob(examples + "/*.yaml")):
+            with open(path) as file:
+                check(validator.is_valid(yaml.safe_load(file)), "accepts " + path)
+print("1..%d" % number)
+END

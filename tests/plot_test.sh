@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The kvsim authors
+# Checks kvsim plot: pictures are what their names say, names of tasks and policies are text and never
+# a script or markup, wrong input and a missing gnuplot leave a message and no file.
+# Not checked: how a picture looks.
+. "$srcdir/tests/tap.sh"
+plan=22
+
+no_gnuplot()
+{
+    env PATH="$files/empty" "$KVSIM" plot "$db" curve -o "$files/none.svg"
+}
+
+# An element or attribute that came from a name would be among these.
+markup()
+{
+    "$PYTHON3" - "$1" <<'PYTHON'
+import sys
+import xml.etree.ElementTree as tree
+names, texts = set(), []
+for element in tree.parse(sys.argv[1]).iter():
+    names.add(element.tag.split("}")[1])
+    assert not any(name.startswith("on") for name in element.attrib), element.attrib
+    texts.append(element.text or "")
+assert not names & {"img", "script", "a", "image", "foreignObject"}, names
+assert any("<img src=x onerror=alert(1)>" in text for text in texts), "the name is not shown"
+PYTHON
+}
+
+cd "$files" || exit 1
+mkdir empty
+db=$files/large.db
+"$builddir/tests/make_results" "$db" || exit 1
+"$builddir/tests/make_results" hostile.db hostile || exit 1
+"$builddir/tests/make_results" empty.db empty || exit 1
+echo 1..$plan
+
+check 'no gnuplot is said and leaves no file' fails 2 'gnuplot was not found' no_gnuplot
+check 'and nothing else' test "$(ls none.svg* 2> /dev/null | wc -l)" = 0
+check 'no points' fails 2 'has no points yet' "$KVSIM" plot empty.db curve -o none.svg
+check 'no such file' fails 2 'No such file' "$KVSIM" plot missing.db curve -o none.svg
+check 'no such kind' fails 2 "expected curve" "$KVSIM" plot "$db" curv -o none.svg
+check 'no such task' fails 2 "did you mean 'kv_recall'" \
+    "$KVSIM" plot "$db" curve --task kv_recal -o none.svg
+check 'no such format' fails 2 'FILE.svg, FILE.png or FILE.pdf' \
+    "$KVSIM" plot "$db" curve -o none.jpg
+check 'no such chunk size' fails 2 "'12k' is no value for --chunk-size" \
+    "$KVSIM" plot "$db" curve --chunk-size 12k -o none.svg
+check 'no such size' fails 2 "no value for --size" "$KVSIM" plot "$db" curve --size 10x10
+check 'an argument is missing' fails 2 'expected RESULTS.db and a kind' "$KVSIM" plot "$db"
+if ! command -v gnuplot > /dev/null; then
+    skip_to $plan 'gnuplot is not installed'
+    exit 0
+fi
+check 'no such folder' fails 1 'cannot write' "$KVSIM" plot "$db" curve -o "$files/none/a.svg"
+check 'none of these left a file' test "$(ls none* 2> /dev/null | wc -l)" = 0
+
+check 'SVG' "$KVSIM" plot "$db" curve -o a.svg
+check 'PNG' "$KVSIM" plot "$db" curve -o a.png --size 1300x800
+check 'PDF' "$KVSIM" plot "$db" curve -o a.pdf
+check 'PNG has its size' "$PYTHON3" -c 'import struct
+head = open("a.png", "rb").read(24)
+assert head[:8] == b"\x89PNG\r\n\x1a\n" and struct.unpack(">II", head[16:]) == (1300, 800)'
+check 'PDF is one' grep -qa '^%PDF-' a.pdf
+check 'nothing is left beside them' test "$(ls a.* | wc -l)" = 3
+"$KVSIM" plot "$db" curve > b.svg
+check 'standard output gets the same SVG' cmp a.svg b.svg
+check 'the source of accuracy is said' grep -q 'accuracy (proxy)' a.svg
+"$KVSIM" plot hostile.db curve -o hostile.svg
+check 'names are text, not markup' markup hostile.svg
+check 'nor commands' test ! -e pwned

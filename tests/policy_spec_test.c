@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+/* Checks policies as users write them: grids, presets, chunk sizes, paths, what is refused, and the
+ * canonical texts. The policies here are tables of this test; expected grids were written by hand.
+ */
+#include "tests/kv_test.h"
+
+#include "policies/retention_params.h"
+#include "sim/base/csv.h"
+#include "sim/policy_spec.h"
+
+#include <unistd.h>
+
+static const char *const preset_names[] = {"none", "paper", "code", NULL};
+static const kv_preset presets[] = {{"paper", "window=32 kernel=7 pooling=max", "the paper"},
+                                    {"code", "window=8 window_in_budget=false", "the code"},
+                                    {.name = NULL}};
+static const kv_param snap_rows[] = {KV_ROW_KEEP,
+                                     KV_ROW_BUDGET,
+                                     KV_ROW_WINDOW("16"),
+                                     KV_ROW_KERNEL("5"),
+                                     KV_ROW_POOLING("avg"),
+                                     KV_ROW_EVICT("postfill"),
+                                     KV_ROW_INTERVAL("64"),
+                                     KV_ROW_WINDOW_IN_BUDGET("true"),
+                                     KV_ROW_PRESET(preset_names),
+                                     KV_ROW_SEED(NULL),
+                                     KV_ROW_END};
+static const kv_param stream_rows[] = {KV_ROW_SINKS("4"), KV_ROW_WINDOW_BUDGET, KV_ROW_END};
+static const kv_param heads_rows[] = {KV_ROW_HEADS, KV_ROW_SPARSITY(NULL), KV_ROW_SINKS("128"),
+                                      KV_ROW_WINDOW("256"), KV_ROW_END};
+static const kv_param heavy_rows[] = {KV_ROW_KEEP, KV_ROW_BUDGET, KV_ROW_RECENT(NULL), KV_ROW_END};
+static const kv_param no_rows[] = {KV_ROW_END};
+
+#define POLICY(n, rows, sets)                                                                      \
+    {                                                                                              \
+        .name = n, .config_bytes = sizeof(kv_retention_config), .params = rows, .presets = sets    \
+    }
+static const kv_retention all = POLICY("all", no_rows, NULL);
+static const kv_retention snap = POLICY("snap", snap_rows, presets);
+static const kv_retention stream = POLICY("stream", stream_rows, NULL);
+static const kv_retention heads = POLICY("heads", heads_rows, NULL);
+static const kv_retention heavy = POLICY("heavy", heavy_rows, NULL);
+static const kv_retention *const policies[] = {&all, &snap, &stream, &heads, &heavy, NULL};
+
+typedef struct parsed {
+    kv_document *document;
+    kv_point_list list;
+    kv_err err;
+    char message[1600];
+} parsed;
+
+static parsed parse(const char *text)
+{
+    parsed p = {0};
+    kv_diag diag = {0};
+    p.err = kv_document_parse("dir/e.yaml", text, strlen(text), &p.document, &diag);
+    if (p.err == KV_OK)
+        p.err = kv__policy_parse_among(policies, kv_document_root(p.document), &p.list, &diag);
+    kv_diag_format(&diag, p.message, sizeof p.message);
+    return p;
+}
+
+static parsed parse_good(const char *text)
+{
+    parsed p = parse(text);
+    if (p.err != KV_OK)
+        fail_msg("%s", p.message);
+    return p;
+}
+
+static void release(parsed *p)
+{
+    kv_point_list_fini(&p->list);
+    kv_document_free(p->document);
+}
+
+static const kv_retention_config *config_of(const parsed *p, int i)
+{
+    return p->list.point[i].config;
+}
+
+static void a_name_alone_has_its_defaults(void **state)
+{
+    static const char *const texts[] = {"all", "{all: {}}", "all:", "{all: ~}"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        parsed p = parse_good(texts[i]);
+        assert_int_equal(p.list.count, 1);
+        assert_ptr_equal(p.list.point[0].policy, &all);
+        assert_int_equal(p.list.point[0].chunk_tokens, KV_CHUNK_NOT_GIVEN);
+        release(&p);
+    }
+}
+
+static void lists_make_a_grid_last_key_fastest(void **state)
+{
+    parsed p = parse_good("{snap: {evict: [postfill, patched], keep: [0.1, 0.5], window: 8, "
+                          "chunk_size: [64, whole]}}");
+    static const struct {
+        int evict;
+        double keep;
+        long long chunk;
+    } want[] = {{KV_POSTFILL, 0.1, 64}, {KV_POSTFILL, 0.1, 0}, {KV_POSTFILL, 0.5, 64},
+                {KV_POSTFILL, 0.5, 0},  {KV_PATCHED, 0.1, 64}, {KV_PATCHED, 0.1, 0},
+                {KV_PATCHED, 0.5, 64},  {KV_PATCHED, 0.5, 0}};
+    assert_int_equal(p.list.count, 8);
+    for (int i = 0; i < 8; i++) {
+        const kv_retention_config *c = config_of(&p, i);
+        assert_int_equal(c->evict, want[i].evict);
+        assert_true(c->keep == want[i].keep);
+        assert_int_equal(c->window_tokens, 8);
+        assert_int_equal(c->budget_tokens, 0);
+        assert_int_equal(c->seed, -1);
+        assert_int_equal(p.list.point[i].chunk_tokens, want[i].chunk);
+    }
+    release(&p);
+}
+
+static void presets_come_before_what_is_explicit(void **state)
+{
+    parsed p = parse_good("{snap: {kernel: 3, preset: [none, paper, code], budget: 100}}");
+    static const struct {
+        long long window, kernel;
+        int pooling;
+        bool inside;
+    } want[] = {{16, 3, KV_POOL_AVG, true}, {32, 3, KV_POOL_MAX, true}, {8, 3, KV_POOL_AVG, false}};
+    assert_int_equal(p.list.count, 3);
+    for (int i = 0; i < 3; i++) {
+        const kv_retention_config *c = config_of(&p, i);
+        assert_int_equal(c->window_tokens, want[i].window);
+        assert_int_equal(c->kernel_tokens, want[i].kernel);
+        assert_int_equal(c->pooling, want[i].pooling);
+        assert_int_equal(c->window_in_budget, want[i].inside);
+        assert_int_equal(c->preset, i);
+        assert_true(c->keep == -1);
+        assert_int_equal(c->budget_tokens, 100);
+    }
+    release(&p);
+}
+
+static void keep_0_is_not_absent(void **state)
+{
+    parsed p = parse_good("{snap: {keep: 0}}");
+    assert_true(config_of(&p, 0)->keep == 0);
+    release(&p);
+}
+
+static void recent_is_a_count_or_a_fraction(void **state)
+{
+    parsed p = parse_good("{heavy: {keep: 0.5, recent: [0, 0.25, 1, 7]}}");
+    assert_int_equal(p.list.count, 4);
+    assert_true(config_of(&p, 1)->recent == 0.25);
+    assert_true(config_of(&p, 3)->recent == 7);
+    release(&p);
+    p = parse_good("{heavy: {keep: 0.5}}");
+    assert_true(config_of(&p, 0)->recent == -1);
+    release(&p);
+}
+
+static const struct {
+    const char *text, *message;
+} wrong_policies[] = {
+    {"snep", "dir/e.yaml:1:1: unknown policy 'snep', did you mean 'snap'; `kvsim list "
+             "policies` lists them"},
+    {"{quite: {keep: 1}}",
+     "dir/e.yaml:1:2: unknown policy 'quite'; `kvsim list policies` lists them"},
+    {"snap", "dir/e.yaml:1:1: snap: say how much is kept: give keep or budget"},
+    {"{snap: {keep: 0.1, budget: 5}}",
+     "dir/e.yaml:1:2: snap: say how much is kept once: give only one of keep or budget"},
+    {"{stream: {sinks: 4}}", "dir/e.yaml:1:2: stream: say how much is kept: give window"},
+    {"{heads: {heads: x.tsv}}", "dir/e.yaml:1:2: heads: say how much is kept: give sparsity"},
+    {"{snap: {keep: 0.1, kernel: 4}}", "dir/e.yaml:1:2: snap: kernel is 4; expected an odd number"},
+    {"{snap: {budget: 10}}",
+     "dir/e.yaml:1:2: snap: 16 sinks and window entries stay in any case, which is above the "
+     "budget of 10; expected a larger budget"},
+    {"{heavy: {keep: 0.1, recent: 2.5}}", "dir/e.yaml:1:2: heavy: recent is 2.5; expected a "
+                                          "whole number, or a fraction below 1"},
+    {"{heavy: {budget: 8, recent: 9}}", "dir/e.yaml:1:2: heavy: recent is 9, above the budget "
+                                        "of 8; expected at most the budget"},
+    {"{snap: {kep: 0.1}}",
+     "dir/e.yaml:1:9: unknown key 'kep', did you mean 'keep'; known here: keep, budget, "
+     "window, kernel, pooling, evict, interval, window_in_budget, preset, seed, chunk_size"},
+    {"{snap: {keep: [0.1, 1.2]}}",
+     "dir/e.yaml:1:21: keep: expected a fraction from 0 to 1, found '1.2'"},
+    {"{snap: {keep: []}}", "dir/e.yaml:1:15: keep: the list is empty; expected at least one value"},
+    {"{snap: {keep: [[0.1]]}}",
+     "dir/e.yaml:1:16: keep: expected a fraction from 0 to 1, found a list"},
+    {"{snap: {keep: 0.1, evict: chunkd}}",
+     "dir/e.yaml:1:27: evict: expected one of postfill, chunked, patched, pool, step, interval "
+     "or online, found 'chunkd'; did you mean 'chunked'?"},
+    {"{snap: {keep: 0.1, preset: papers}}",
+     "dir/e.yaml:1:28: preset: expected one of none, paper or code, found 'papers'; did you "
+     "mean 'paper'?"},
+    {"{snap: {keep: 0.1, chunk_size: 0}}", "dir/e.yaml:1:32: chunk_size: expected `whole` or a "
+                                           "whole number of tokens, found '0'"},
+    {"{snap: 0.3}", "dir/e.yaml:1:8: snap: expected a mapping of settings, such as {keep: "
+                    "0.3}, found a value"},
+    {"{snap: [0.3]}", "dir/e.yaml:1:8: snap: expected a mapping of settings, such as {keep: "
+                      "0.3}, found a list"},
+    {"{snap: {keep: 0.1}, all: }",
+     "dir/e.yaml:1:1: several policies in one item: combinations are not supported yet; "
+     "expected one policy, such as {snapkv: {keep: 0.3}}"},
+    {"[all, all]", NULL},
+    {"{}", "dir/e.yaml:1:1: expected a policy, such as {snapkv: {keep: 0.3}}, found a mapping"},
+    {"~", "dir/e.yaml:1:1: expected a policy, such as {snapkv: {keep: 0.3}}, found nothing"},
+    {"{all: {keep: 1}}", "dir/e.yaml:1:8: unknown key 'keep'; known here: chunk_size"},
+};
+
+static void wrong_policies_are_refused_at_their_place(void **state)
+{
+    for (size_t i = 0; i < sizeof wrong_policies / sizeof *wrong_policies; i++) {
+        parsed p = parse(wrong_policies[i].text);
+        if (p.err != KV_ERR_INPUT)
+            fail_msg("accepted: %s", wrong_policies[i].text);
+        if (wrong_policies[i].message != NULL)
+            assert_string_equal(p.message, wrong_policies[i].message);
+        assert_int_equal(p.list.count, 0);
+        release(&p);
+    }
+}
+
+static void huge_grids_are_refused(void **state)
+{
+    char text[8192] = "{snap: {";
+    static const char *const keys[] = {"keep", "window", "kernel", "interval", "seed"};
+    for (int k = 0; k < 5; k++) {
+        sprintf(text + strlen(text), "%s: [", keys[k]);
+        for (int i = 0; i < 20; i++)
+            sprintf(text + strlen(text), "%d,", 2 * i + 1);
+        strcat(text, "], ");
+    }
+    strcat(text, "}}");
+    parsed p = parse(text);
+    assert_int_equal(p.err, KV_ERR_INPUT); /* 20^5 = 3.2 million */
+    assert_non_null(strstr(p.message, "interval: the lists make more than 100000 combinations"));
+    release(&p);
+}
+
+static void check_texts(const char *text, const char *params, const char *curve, const char *label)
+{
+    parsed p = parse_good(text);
+    char *got_params = kv_spec_params_json(&p.list.point[0]);
+    char *got_curve = kv_spec_curve_json(&p.list.point[0]);
+    char *got_label = kv_spec_label(&p.list.point[0]);
+    assert_string_equal(got_params, params);
+    assert_string_equal(got_curve, curve);
+    assert_string_equal(got_label, label);
+    free(got_params);
+    free(got_curve);
+    free(got_label);
+    release(&p);
+}
+
+static void texts_are_canonical(void **state)
+{
+    check_texts("{snap: {window: 16, evict: chunked, keep: 0.30}}",
+                "{\"evict\":\"chunked\",\"interval\":64,\"keep\":0.3,\"kernel\":5,\"pooling\":"
+                "\"avg\",\"preset\":\"none\",\"window\":16,\"window_in_budget\":true}",
+                "{\"evict\":\"chunked\",\"interval\":64,\"kernel\":5,\"pooling\":\"avg\","
+                "\"preset\":\"none\",\"window\":16,\"window_in_budget\":true}",
+                "snap chunked");
+    check_texts("{snap: {preset: paper, budget: 64, kernel: 3}}",
+                "{\"budget\":64,\"evict\":\"postfill\",\"interval\":64,\"kernel\":3,\"pooling\":"
+                "\"max\",\"preset\":\"paper\",\"window\":32,\"window_in_budget\":true}",
+                "{\"evict\":\"postfill\",\"interval\":64,\"kernel\":3,\"pooling\":\"max\","
+                "\"preset\":\"paper\",\"window\":32,\"window_in_budget\":true}",
+                "snap kernel 3, preset paper");
+    /* A window that is the budget is left out of the curve, as is the share of heads. */
+    check_texts("{stream: {window: 32}}", "{\"sinks\":4,\"window\":32}", "{\"sinks\":4}", "stream");
+    check_texts("{heads: {heads: m.tsv, sparsity: 0.5}}",
+                "{\"heads\":\"m.tsv\",\"sinks\":128,\"sparsity\":0.5,\"window\":256}",
+                "{\"heads\":\"m.tsv\",\"sinks\":128,\"window\":256}", "heads heads m.tsv");
+    check_texts("all", "{}", "{}", "all");
+}
+
+static void paths_stay_as_written(void **state)
+{
+    parsed p = parse_good("{heads: {heads: [m.tsv, ../up.tsv, /abs.tsv], sparsity: 0.5}}");
+    assert_string_equal(config_of(&p, 0)->heads, "m.tsv");
+    assert_string_equal(config_of(&p, 1)->heads, "../up.tsv");
+    assert_string_equal(config_of(&p, 2)->heads, "/abs.tsv");
+    assert_string_equal(p.list.point[1].directory, "dir");
+    release(&p);
+}
+
+/* `full` is in every build, so the public function can be asked for it. */
+static void text_in_a_cell_stands_where_the_cell_is(void **state)
+{
+    kv_mark mark = {"a.csv", 12, 0};
+    kv_point_list list = {0};
+    kv_diag good = {0}, bad = {0}, broken = {0};
+    assert_int_equal(kv_policy_parse_text("full", &mark, "d", &list, &good), KV_OK);
+    assert_int_equal(kv_policy_parse_text("{full: {chunk_size: 64}}", &mark, "d", &list, &good),
+                     KV_OK);
+    assert_int_equal(list.count, 2);
+    assert_string_equal(list.point[0].policy->name, "full");
+    assert_string_equal(list.point[1].mark.path, "a.csv");
+    assert_int_equal(list.point[1].mark.line, 12);
+    assert_int_equal(list.point[1].chunk_tokens, 64);
+    assert_int_equal(kv_policy_parse_text("{ful: {}}", &mark, "d", &list, &bad), KV_ERR_INPUT);
+    assert_int_equal(bad.line, 12);
+    assert_int_equal(bad.column, 0);
+    assert_string_equal(bad.path, "a.csv");
+    assert_int_equal(kv_policy_parse_text("{full: ", &mark, "d", &list, &broken), KV_ERR_INPUT);
+    assert_int_equal(broken.line, 12);
+    assert_int_equal(list.count, 2);
+    kv_point_list_fini(&list);
+}
+
+static void the_same_point_stays_once(void **state)
+{
+    parsed p = parse_good("{snap: {keep: [0.1, 0.2, 0.1, 0.10], chunk_size: [64, whole]}}");
+    kv_diag diag = {0};
+    assert_int_equal(p.list.count, 8);
+    assert_int_equal(kv_point_list_unique(&p.list, &diag), KV_OK);
+    assert_int_equal(p.list.count, 4);
+    static const double keep[] = {0.1, 0.1, 0.2, 0.2};
+    static const long long chunk[] = {64, 0, 64, 0};
+    for (int i = 0; i < 4; i++) {
+        assert_true(config_of(&p, i)->keep == keep[i]);
+        assert_int_equal(p.list.point[i].chunk_tokens, chunk[i]);
+    }
+    release(&p);
+}
+
+/* Every registered policy: defaults and presets parse, and the preset setting names the presets. */
+static void tables_of_all_policies_are_sound(void **state)
+{
+    for (const kv_retention *const *p = kv_retention_all(); *p != NULL; p++) {
+        kv_diag diag = {0};
+        void *config = calloc(1, (*p)->config_bytes);
+        if (kv_params_default((*p)->params, config, &diag) != KV_OK)
+            fail_msg("%s: %s", (*p)->name, diag.text);
+        const kv_param *row = kv_param_find((*p)->params, "preset");
+        assert_int_equal(row != NULL, (*p)->presets != NULL);
+        int count = 0;
+        for (const kv_preset *s = (*p)->presets; s != NULL && s->name != NULL; s++) {
+            assert_string_equal(row->choices[++count], s->name);
+            if (kv_params_preset((*p)->params, s, config, &diag) != KV_OK)
+                fail_msg("%s: %s: %s", (*p)->name, s->name, diag.text);
+        }
+        if (row != NULL) {
+            assert_string_equal(row->choices[0], "none");
+            assert_null(row->choices[count + 1]);
+        }
+        for (const kv_param *q = (*p)->params; q->name != NULL; q++) {
+            assert_ptr_equal(kv_param_find((*p)->params, q->name), q); /* no name twice */
+            assert_true(q->help != NULL && q->unit != NULL);
+            assert_true(q->offset < (*p)->config_bytes);
+        }
+        kv_params_fini((*p)->params, config);
+        free(config);
+    }
+}
+
+/* Policies as the measured accuracy writes them, in cells of a CSV. */
+static void measured_policies_parse(void **state)
+{
+    const char *folder = getenv("KV_SHARED");
+    char path[512];
+    snprintf(path, sizeof path, "%s/attention/accuracy.csv", folder ? folder : "");
+    if (access(path, R_OK) != 0)
+        kv_skip("the shared data is not there");
+    kv_csv *csv;
+    kv_diag diag = {0};
+    kv_point_list list = {0};
+    int column, rows = 0;
+    assert_int_equal(kv_csv_open(path, &csv, &diag), KV_OK);
+    assert_int_equal(kv_csv_need(csv, "policy", &column, &diag), KV_OK);
+    for (; kv_csv_next(csv, &diag) == KV_OK; rows++) {
+        kv_mark mark = kv_csv_mark(csv, column);
+        if (kv_policy_parse_text(kv_csv_field(csv, column), &mark, folder, &list, &diag) != KV_OK)
+            fail_msg("%d:%d: %s", diag.line, diag.column, diag.text);
+    }
+    assert_int_equal(diag.code, KV_OK);
+    assert_int_equal(list.count, rows); /* none of them is a grid */
+    assert_true(rows > 1000);
+    kv_point_list_fini(&list);
+    kv_csv_close(csv);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_name_alone_has_its_defaults),
+        cmocka_unit_test(lists_make_a_grid_last_key_fastest),
+        cmocka_unit_test(presets_come_before_what_is_explicit),
+        cmocka_unit_test(keep_0_is_not_absent),
+        cmocka_unit_test(recent_is_a_count_or_a_fraction),
+        cmocka_unit_test(wrong_policies_are_refused_at_their_place),
+        cmocka_unit_test(huge_grids_are_refused),
+        cmocka_unit_test(texts_are_canonical),
+        cmocka_unit_test(paths_stay_as_written),
+        cmocka_unit_test(text_in_a_cell_stands_where_the_cell_is),
+        cmocka_unit_test(the_same_point_stays_once),
+        cmocka_unit_test(tables_of_all_policies_are_sound),
+        cmocka_unit_test(measured_policies_parse),
+    };
+    cmocka_set_message_output(CM_OUTPUT_TAP);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The kvsim authors
+"""TAP test: kvsim run against a brute force written from the design text (reference/reference.py).
+
+Every retention policy but random, every schedule, chunked and whole, published presets: retained sets
+must be equal, footprint and peak equal to 1e-12, measures of attention to 1e-6 (kvsim keeps rows in
+single precision). Skips where Python has no numpy, h5py or yaml.
+"""
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "reference"))
+try:
+    import reference
+    import yaml
+except ImportError as missing:
+    print("1..0 # SKIP %s is not installed" % missing.name)
+    sys.exit(0)
+
+TRACE = os.path.join(HERE, "data", "tiny.h5")
+CHUNKS = ["whole", 16, 23]
+SCHEDULES = ["postfill", "chunked", "patched", "pool", "step", "interval", "online"]
+WINDOW = ("window: 4, kernel: 3, window_in_budget: %s, score_over: %s, group: %s, group_when: %s, "
+          "pooling: %s")
+MEASURES = ["attention_recall", "attention_recall_no_sinks", "attention_recall_worst_head",
+            "attention_recall_p5", "output_error", "evidence_recall"]
+
+
+def schedule_policies():
+    """One snapkv with other settings and every scorer under each schedule."""
+    settings = [("true", "chunk", "mean", "before", "avg"), ("false", "present", "max", "after", "max"),
+                ("false", "chunk", "sum", "before", "max"), ("true", "present", "mean", "after", "avg")]
+    for i, evict in enumerate(SCHEDULES):
+        for keep in (0.45, 0.7):
+            window = WINDOW % settings[(i + int(10 * keep)) % len(settings)]
+            yield "{snapkv: {keep: %s, evict: %s, interval: 3, %s}}" % (keep, evict, window)
+        common = "keep: 0.35, evict: %s, interval: 4, rounding: half_up" % evict
+        yield "{h2o: {%s}}" % common
+        for name, more in (("knorm", ""), ("keydiff", "anchor: raw"), ("keydiff", "anchor: unit"),
+                           ("observed_attention", "")):
+            yield "{%s: {%s, window: 0, window_in_budget: true%s}}" % (
+                name, common, ", " + more if more else "")
+        if evict != "patched":      # the reference has no probe rows for tova
+            yield "{tova: {%s, scope: layer}}" % common
+            yield "{tova: {%s, scope: kv_head}}" % common
+
+
+def preset_policies():
+    for keep in (0.3, 0.5, 0.7):
+        for text in ("snapkv: {preset: kvpress, window: 8", "snapkv: {preset: kvcache-factory, rounding: half_up, window: 8",
+                     "pyramidkv: {preset: kvpress, window: 4, beta: 3",
+                     "pyramidkv: {preset: kvcache-factory, rounding: half_up, window: 4, beta: 3",
+                     "adakv: {preset: kvpress, window: 8",
+                     "adakv: {preset: kvcache-factory, rounding: half_up, window: 8, kernel: 5, pooling: avg",
+                     "tova: {preset: kvpress", "observed_attention: {preset: kvpress",
+                     "keydiff: {preset: kvpress", "knorm: {preset: kvpress", "streaming: {preset: kvpress"):
+            yield "{%s, keep: %s}}" % (text, keep)
+
+
+def other_policies():
+    yield "full"
+    yield "{streaming: {sinks: 4, window: 9}}"
+    yield "{streaming: {sinks: 2, keep: 0.3}}"
+    yield "{duo: {heads: heads.tsv, sparsity: 0.5, sinks: 4, window: 8}}"
+
+
+def run_kvsim(policies, folder):
+    with open(os.path.join(folder, "heads.tsv"), "w") as out:
+        out.write("0.4\t0.1\t0.8\t0.9\n0.6\t1\t0\t0.95\n0.45\t0.5\t0.7\t0.15\n0.2\t0.35\t0.75\t0.25\n")
+    experiment = {"name": "reference", "attention": {
+        "traces": [TRACE], "keep_sets": True, "chunk_size": CHUNKS, "critical": {"resamples": 1},
+        "policies": [yaml.safe_load(p) for p in policies]}}
+    path, database = os.path.join(folder, "e.yaml"), os.path.join(folder, "r.db")
+    with open(path, "w") as out:
+        yaml.safe_dump(experiment, out)
+    subprocess.run([os.environ["KVSIM"], "run", path, "-o", database, "-q"], check=True)
+    return sqlite3.connect(database)
+
+
+def points_of(db):
+    """Points in the order of the experiment: policy by policy, chunk size by chunk size."""
+    rows = db.execute("select distinct policy, params, chunk_size from footprint_point where turn is null"
+                      " order by id")
+    return [dict(policy=r[0], params=r[1], chunk=r[2] or "whole") for r in rows]
+
+
+def read_example(db, policy, params, chunk, example):
+    where = "policy = ? and params = ? and chunk_size is ? and p.turn is null and e.example like ?"
+    names = ["kv_footprint", "kv_peak"] + MEASURES
+    arguments = (policy, params, None if chunk == "whole" else chunk, "%" + example)
+    row = db.execute("select p.id, %s from footprint_point p join example_point e on e.point_id = p.id where %s"
+                     % (", ".join("e." + n for n in names), where), arguments).fetchone()
+    sets = db.execute("select layer, kv_head, positions from retained_set where point_id = ? and example like ?",
+                      (row[0], "%" + example))
+    return dict(zip(names, row[1:])), {(l, h): json.loads(p) for l, h, p in sets}
+
+
+def compare(policy, chunk, got, sets, want):
+    wrong = []
+    for (layer, head), positions in sets.items():
+        if positions != [int(p) for p in want["retained"][layer][head]]:
+            wrong.append("retained set of layer %d, KV head %d" % (layer, head))
+    for name in ["kv_footprint", "kv_peak"] + MEASURES:
+        tolerance = 1e-12 if name in ("kv_footprint", "kv_peak") else 1e-6
+        if want[name] is None and got[name] is None:
+            continue
+        if want[name] is None or got[name] is None or not abs(want[name] - got[name]) <= tolerance:
+            wrong.append("%s %r, expected %r" % (name, got[name], want[name]))
+    return wrong
+
+
+def main():
+    policies = list(schedule_policies()) + list(preset_policies()) + list(other_policies())
+    examples = ["0000", "0002"]
+    print("1..%d" % len(policies))
+    with tempfile.TemporaryDirectory() as folder:
+        db = run_kvsim(policies, folder)
+        os.chdir(folder)
+        loaded = [reference.Example(TRACE, e) for e in examples]
+        points = iter(points_of(db))
+        failed = 0
+        for number, policy in enumerate(policies, 1):
+            wrong = []
+            for chunk in CHUNKS:
+                point = next(points)
+                for name, example in zip(examples, loaded):
+                    got, sets = read_example(db, point["policy"], point["params"], chunk, name)
+                    want = reference.simulate(example, policy, chunk)
+                    wrong += ["chunk %s, example %s: %s" % (chunk, name, w)
+                              for w in compare(policy, chunk, got, sets, want)]
+            print("%s %d - %s" % ("not ok" if wrong else "ok", number, policy.replace("#", "")))
+            for line in wrong[:5]:
+                print("# " + line)
+            failed += bool(wrong)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The kvsim authors
+"""Checks of a report page and of exported tables, for report_test.sh: report_check.py WHAT FILE..."""
+import collections
+import csv
+import html.parser
+import json
+import re
+import sqlite3
+import sys
+
+TAGS = set("""html head meta title style body header main section h1 h2 h3 p strong em small ul li div
+    span button figure svg g path use rect circle defs filter feflood fecomposite text tspan polygon
+    polyline desc
+    table thead tbody tr th td details summary dl dt dd pre code script""".split())
+VOID = {"meta", "use", "rect", "circle", "path", "feflood", "fecomposite", "polygon", "polyline"}
+
+
+class Page(html.parser.HTMLParser):
+    """Collects what the checks look at."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.ids, self.series = collections.Counter(), collections.Counter(), set()
+        self.open, self.text, self.cells = [], "", 0
+        self.feed(text)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        assert tag in TAGS, f"unexpected element {tag}"
+        self.tags[tag] += 1
+        for name, value in attributes:
+            assert not name.startswith("on"), f"handler {name}"
+            assert name not in ("src", "action", "formaction", "background"), name
+            if name in ("href", "xlink:href"):
+                assert re.fullmatch(r"#kv\d+_(point\d+|dot)", value), value
+            if name == "id":
+                self.ids[value] += 1
+            if name == "data-series":
+                self.series.add((tag, value))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-1:]}"
+            self.open.pop()
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.text += data
+
+
+def page(path):
+    """Well nested, self-contained, every id once, every series of the legend drawn."""
+    text = open(path, encoding="utf-8").read()
+    found = Page(text)
+    assert not [name for name, times in found.ids.items() if times > 1], found.ids
+    for url in re.findall(r"https?://[^\s\"'<>]*|url\([^)]*\)|@import", text):
+        assert url.startswith("http://www.w3.org/"), f"loads {url}"
+    for word in ("Critical footprints", "Accuracy is a proxy", "Where this comes from", "SHA-256"):
+        assert word in found.text, f"no '{word}'"
+    return found
+
+
+def curves(path):
+    found = page(path)
+    buttons = {value for tag, value in found.series if tag == "button"}
+    drawn = {value for tag, value in found.series if tag == "g"}
+    assert buttons and buttons == drawn, (buttons, drawn)
+    assert found.tags["figure"] == 4 and found.tags["svg"] > 4
+
+
+def spots(path):
+    """What shows up under the pointer lies on the points that gnuplot drew: a circle of ours at every
+    place of a gnuplot point of the same series, within half a pixel."""
+    text = open(path, encoding="utf-8").read()
+    for figure in re.findall(r"<figure>.*?</figure>", text, re.S):
+        ours, theirs = collections.defaultdict(list), collections.defaultdict(list)
+        for series, x, y in re.findall(r'class="spot" data-series="(\d+)" cx="([\d.]+)" cy="([\d.]+)"', figure):
+            ours[series].append((float(x), float(y)))
+        for series, body in re.findall(r'<g data-series="(\d+)">(.*?)(?=<g data-series|<circle class="spot")', figure, re.S):
+            if "<path" not in body:  # the ring of the critical footprint
+                continue
+            for x, y in re.findall(r"translate\(([\d.]+),([\d.]+)\) scale", body):
+                theirs[series].append((float(x), float(y)))
+        assert ours
+        for series, places in ours.items():
+            for x, y in places:
+                near = [1 for a, b in theirs[series] if abs(a - x) < 0.5 and abs(b - y) < 0.5]
+                assert near, (series, x, y, theirs[series])
+
+
+def hostile(path):
+    found = page(path)
+    assert "<img src=x onerror=alert(1)> </script>" in found.text, "the name is not shown"
+    assert found.tags["script"] == 1
+
+
+def no_curves(path):
+    found = page(path)
+    assert "No curves: gnuplot was not found" in found.text and found.tags["figure"] == 0
+
+
+def add_calibration(database):
+    """Puts a warning and an error of the accuracy model into a database."""
+    connection = sqlite3.connect(database)
+    connection.execute("INSERT INTO warning VALUES (1, 0, 'odd <b>points</b>')")
+    connection.execute(
+        "INSERT INTO calibration (run_id, task, fit, points, policies, examples, full_accuracy, "
+        "full_measured, held_out_mae, critical_curves, critical_differ) "
+        "VALUES (1, 'kv_recall', 'own', 77, 6, 16, 0.9, 1, 0.03125, 0, 0)")
+    connection.commit()
+
+
+def calibrated(path):
+    found = page(path)
+    for word in ("odd <b>points</b>", "How far to trust the accuracy", "3.1 %"):
+        assert word in found.text, f"no '{word}'"
+
+
+def rows_of(database, table):
+    connection = sqlite3.connect(database)
+    cursor = connection.execute(f"SELECT * FROM {table}")
+    return [column[0] for column in cursor.description], cursor.fetchall()
+
+
+def exported_csv(path, database, table):
+    """The CSV holds the table to the last bit."""
+    names, rows = rows_of(database, table)
+    lines = list(csv.reader(open(path, encoding="utf-8", newline="")))
+    assert lines[0] == names and len(lines) == len(rows) + 1 and rows
+    for line, row in zip(lines[1:], rows):
+        for got, want in zip(line, row):
+            if want is None:
+                assert got == ""
+            elif isinstance(want, str):
+                assert got == want, (got, want)
+            else:
+                assert float(got) == want, (got, want)
+
+
+def exported_json(path, database, table):
+    names, rows = rows_of(database, table)
+    objects = json.load(open(path, encoding="utf-8"))
+    assert rows and objects == [dict(zip(names, row)) for row in rows]
+
+
+def result(path):
+    """What the script that report_test.sh adds found out in a browser."""
+    text = open(path, encoding="utf-8").read()
+    found = re.search(r'<p id="result">(.*?)</p>', text)
+    assert found, "the page's own script did not run"
+    facts = dict(part.split("=") for part in found.group(1).split("|"))
+    assert int(facts["before"]) > 0 and facts["again"] == facts["before"], facts
+    assert facts["hidden"] == "0 false" and facts["none"] == "0 0 0 0" and facts["all"] == "true", facts
+    up, down = ([float(x) for x in facts[way].split()] for way in ("up", "down"))
+    assert len(up) > 5 and up == sorted(up) and down == sorted(up, reverse=True), facts
+    assert facts["state"] == "ascending descending", facts
+
+
+globals()[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The kvsim authors
+"""TAP test: serving experiments end to end, from YAML to SQLite.
+
+Tables against facts of the trace, --stepwise against jumps on every example, resume, and wrong input:
+each must end with its exit status and a message that names the place, never hang.
+"""
+import json
+import os
+import sqlite3
+import subprocess
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+EXAMPLES = os.path.join(HERE, "..", "examples")
+KVSIM = os.environ["KVSIM"]
+POINT = "SELECT * FROM serving_point ORDER BY number"
+RESULTS = []
+
+
+def check(name, ok, why=""):
+    RESULTS.append(ok)
+    print("%sok %d - %s" % ("" if ok else "not ", len(RESULTS), name))
+    if not ok:
+        print("# " + str(why).replace("\n", "\n# "))
+
+
+def kvsim(*arguments):
+    return subprocess.run([KVSIM, *arguments], capture_output=True, text=True, timeout=120)
+
+
+def rows(path, query):
+    with sqlite3.connect(path) as database:
+        database.row_factory = sqlite3.Row
+        return [dict(row) for row in database.execute(query)]
+
+
+def write(folder, name, text):
+    path = os.path.join(folder, name)
+    with open(path, "w") as file:
+        file.write(text)
+    return path
+
+
+def experiment(folder, name="e.yaml", trace="t.csv", extra=""):
+    return write(folder, name, "model: llama-3.1-8b\nserving:\n  requests: {file: %s, format: csv}\n"
+                 "  device: rtx-4090\n  kv_blocks: 2588\n%s" % (trace, extra))
+
+
+def test_examples(folder):
+    for example in sorted(os.listdir(EXAMPLES)):
+        if not example.startswith("serving-"):
+            continue
+        path = os.path.join(EXAMPLES, example)
+        tables = []
+        for option in ([], ["--stepwise"]):
+            out = os.path.join(folder, example + "".join(option) + ".db")
+            done = kvsim("run", path, "-q", "-o", out, *option)
+            if done.returncode != 0:
+                check(example, False, done.stderr)
+                return
+            tables.append([rows(out, POINT), rows(out, "SELECT * FROM tier_stat"),
+                           rows(out, "SELECT * FROM timeline")])
+        check(example + ": jumps equal steps", tables[0] == tables[1])
+        check(example + ": all requests end", all(
+            p["completed"] + p["rejected"] == p["requests"] == requests_of(path) for p in tables[0][0]))
+
+
+def requests_of(path):
+    """Requests of the trace that an example names: its lines, less the header of a CSV file."""
+    with open(path) as file:
+        name = file.read().split("file: ")[-1].split(",")[0]
+    with open(os.path.join(EXAMPLES, name)) as trace:
+        return sum(1 for _ in trace) - name.endswith(".csv")
+
+
+def test_tiers(folder):
+    """A larger tier means more hits and a shorter wait for the first token; bytes and times agree."""
+    out = os.path.join(folder, "tiers.db")
+    done = kvsim("run", os.path.join(EXAMPLES, "serving-tiers.yaml"), "-q", "-o", out,
+                 "--set", "serving.load=always", "--set", "serving.tiers={cpu: {capacity: [1GiB, 4GiB, "
+                 "16GiB], bandwidth: 2GB/s, latency: 0s}}")
+    check("tiers run", done.returncode == 0, done.stderr)
+    points, cpu = rows(out, POINT), rows(out, "SELECT * FROM tier_stat WHERE tier = 'cpu' "
+                                              "ORDER BY point_id")
+    for name, better in (("prefix_hit_ratio", 1), ("ttft_mean", -1), ("e2e_mean", -1)):
+        values = [better * p[name] for p in points]
+        check("a larger tier: " + name, values == sorted(set(values)), values)
+    for tier in cpu:
+        check("every byte takes time", abs(tier["busy_s"] - (tier["bytes_in"] + tier["bytes_out"]) /
+                                           2e9) < 1e-4, tier)
+        check("capacity holds", 0 < tier["mean_bytes"] <= tier["peak_bytes"] <= tier["capacity_bytes"],
+              tier)
+
+
+def test_tables(folder):
+    """Three requests: the second is too large for the cache, the third has no answer."""
+    write(folder, "t.csv", "arrival,prompt,output\n0,100,10\n0.5,50000,10\n1,200,0\n")
+    path = experiment(folder, extra="  request_results: true\n  timeline: 100ms\n")
+    out = os.path.join(folder, "tables.db")
+    done = kvsim("run", path, "-q", "-o", out, "--trace-events", os.path.join(folder, "trace.json"))
+    check("runs", done.returncode == 0, done.stderr)
+    point = rows(out, POINT)[0]
+    check("counts", (point["requests"], point["completed"], point["rejected_too_large"],
+                     point["output_tokens"], point["prompt_tokens"]) == (3, 2, 1, 10, 300), point)
+    request = rows(out, "SELECT * FROM request_result ORDER BY request")
+    check("status", [r["status"] for r in request] == ["completed", "too_large", "completed"], request)
+    check("no answer, no first token", request[2]["ttft_s"] is None and request[2]["e2e_s"] > 0)
+    check("tpot is the rest over nine", abs(request[0]["tpot_s"] * 9 + request[0]["ttft_s"] -
+                                            request[0]["e2e_s"]) < 1e-8, request[0])
+    # 109 stored tokens are 7 blocks of 16 tokens of 131,072 bytes; 200 are 13
+    check("peak", point["kv_peak_bytes"] == 13 * 16 * 131072, point["kv_peak_bytes"])
+    check("timeline", len(rows(out, "SELECT * FROM timeline")) >= 10)
+    with open(os.path.join(folder, "trace.json")) as file:
+        events = json.load(file)["traceEvents"]
+    steps = sum(e["args"]["steps"] for e in events if e["ph"] == "X")
+    check("trace of events has every step", steps == point["steps"], (steps, point["steps"]))
+    again = kvsim("run", path, "-q", "-o", out, "--resume")
+    check("resume adds nothing", again.returncode == 0 and len(rows(out, POINT)) == 1, again.stderr)
+
+
+def test_wrong_input(folder):
+    cases = [
+        ("a negative length", "arrival,prompt,output\n0,5,5\n1,-5,5\n", "", "t.csv:3"),
+        ("unsorted times", "arrival,prompt,output\n5,5,5\n1,5,5\n", "", "t.csv:3"),
+        ("no numbers", "arrival,prompt,output\n0,five,5\n", "", "t.csv:2"),
+        ("an unknown key", "arrival,prompt,output\n0,5,5\n", "  replica: 2\n", "replicas"),
+        ("an unknown queue", "arrival,prompt,output\n0,5,5\n", "  scheduler: {queue: lifo}\n", "lifo"),
+        ("a policy that sees the future", "arrival,prompt,output\n0,5,5\n",
+         "  prefix_cache: {replacement: belady}\n", "belady"),
+        ("a model that does not fit", "arrival,prompt,output\n0,5,5\n",
+         "  runtime_reserve: 20GiB\n  kv_blocks: 0\n", "tensor_parallel"),
+        ("an efficiency above 1", "arrival,prompt,output\n0,5,5\n",
+         "  step_time: {memory_efficiency: 1.2}\n", "memory_efficiency"),
+    ]
+    for name, trace, extra, words in cases:
+        write(folder, "t.csv", trace)
+        text = "" if "kv_blocks" not in extra else None
+        path = experiment(folder, extra=extra)
+        if text is None:
+            with open(path) as file:
+                body = file.read().replace("  kv_blocks: 2588\n", "")
+            write(folder, "e.yaml", body)
+        out = os.path.join(folder, "wrong.db")
+        done = kvsim("run", path, "-q", "-o", out)
+        check("wrong input: " + name, done.returncode == 2 and words in done.stderr,
+              "%d %s" % (done.returncode, done.stderr))
+        if os.path.exists(out):
+            check("no half point: " + name, rows(out, POINT) == [])
+    write(folder, "t.csv", "arrival,prompt,output\n0,5,5\n1,-5,5\n2,7,7\n")
+    path = experiment(folder)
+    out = os.path.join(folder, "skip.db")
+    done = kvsim("run", path, "-q", "-o", out, "--set", "serving.requests.on_error=skip")
+    check("on_error: skip counts", done.returncode == 0 and
+          [(p["requests"], p["skipped"]) for p in rows(out, POINT)] == [(2, 1)], done.stderr)
+
+
+with tempfile.TemporaryDirectory() as work:
+    test_examples(work)
+    test_tiers(work)
+    test_tables(work)
+    test_wrong_input(work)
+print("1..%d" % len(RESULTS))

@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+/* The scheduler on random workloads: every request's times against an independent reference that
+ * takes one step at a time, and jumps against steps to the bit. Known answers are worked by hand.
+ */
+#include "tests/kv_test.h"
+
+#include "tests/serving_reference.h"
+
+enum { MOST = 160, NAMES = 64 };
+
+static const char device_yaml[] =
+    "{name: unit, memory: 1GB, bandwidth: 1GB/s, fp16_tflops: 0.001, "
+    "bf16_tflops: 0.001, fp8_tflops: 0, host_link: {bandwidth: 1GB/s, "
+    "latency: 1us}, tensor_parallel_link: {bandwidth: 1GB/s, "
+    "latency: 1us}}";
+static const char model_yaml[] =
+    "{name: small, layers: 2, hidden_size: 64, vocabulary: 100, dtype: bf16,"
+    " attention: {heads: 4, kv_heads: 2, head_dim: 16},"
+    " mlp: {intermediate_size: 128}}";
+
+static uint64_t draw(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
+static int64_t between(uint64_t *state, int64_t low, int64_t high)
+{
+    return low + (int64_t)(draw(state) % (uint64_t)(high - low + 1));
+}
+
+typedef struct workload {
+    reference_request want[MOST];
+    kv_request_outcome got[MOST];
+    uint64_t name[MOST][NAMES];
+    int count, next, finished;
+} workload;
+
+typedef struct hardware {
+    kv_model *model;
+    kv_device *device;
+    kv_step_time *time;
+    int64_t entries;
+} hardware;
+
+static int open_hardware(void **state)
+{
+    kv_diag diag = {0};
+    hardware *h = calloc(1, sizeof *h);
+    if (kv_model_find(model_yaml, &h->model, &diag) != KV_OK ||
+        kv_device_find(device_yaml, &h->device, &diag) != KV_OK) {
+        print_error("%s\n", diag.text);
+        return -1;
+    }
+    kv_step_time_config config = {.compute_efficiency = 0.6,
+                                  .attention_efficiency = 0.4,
+                                  .memory_efficiency = 0.8,
+                                  .layer_overhead_ns = 1234,
+                                  .step_overhead_ns = 777};
+    kv_step_hardware on = {.model = h->model,
+                           .device = h->device,
+                           .format = kv_model_cache_format(h->model),
+                           .tensor_parallel = 1};
+    h->entries = kv__entries_per_token(h->model);
+    *state = h;
+    return kv_step_time_new(&config, &on, &h->time, &diag) == KV_OK ? 0 : -1;
+}
+
+static int close_hardware(void **state)
+{
+    hardware *h = *state;
+    kv_step_time_free(h->time);
+    kv_device_free(h->device);
+    kv_model_free(h->model);
+    free(h);
+    return 0;
+}
+
+static kv_err next(void *closure, kv_request *out, kv_diag *diag)
+{
+    workload *load = closure;
+    if (load->next == load->count)
+        return KV_END;
+    *out = load->want[load->next++].in;
+    return KV_OK;
+}
+
+static kv_err outcome(void *closure, const kv_request_outcome *got, kv_diag *diag)
+{
+    workload *load = closure;
+    load->got[got->number] = *got;
+    load->finished++;
+    return KV_OK;
+}
+
+static void make_workload(workload *load, uint64_t *random, int32_t block_tokens,
+                          int64_t most_tokens)
+{
+    memset(load, 0, sizeof *load);
+    load->count = (int)between(random, 20, MOST);
+    int64_t now = 0, gap = between(random, 1, 400) * 100000;
+    for (int i = 0; i < load->count; i++) {
+        kv_request *r = &load->want[i].in;
+        now += draw(random) % 3 == 0 ? 0 : between(random, 0, gap);
+        *r = (kv_request){.number = i,
+                          .arrival_ns = now,
+                          .prompt_tokens = (int32_t)between(random, 1, most_tokens),
+                          .output_tokens = (int32_t)between(random, 0, most_tokens),
+                          .session = KV_NO_SESSION,
+                          .blocks = load->name[i],
+                          .block_tokens = block_tokens};
+        if (draw(random) % 2 == 0) /* a chain of names that branches: many share beginnings */
+            r->block_count = (r->prompt_tokens + block_tokens - 1) / block_tokens;
+        uint64_t chain = draw(random) % 3 + 1;
+        for (int b = 0; b < r->block_count; b++) {
+            load->name[i][b] = chain << 8 | (uint64_t)b;
+            chain = chain * 31 + (draw(random) % 8 == 0 ? draw(random) % 2 : 0);
+            chain &= 0xffffff;
+        }
+    }
+}
+
+static kv_serving_settings make_settings(uint64_t *random)
+{
+    return (kv_serving_settings){.kv_blocks = between(random, 20, 120),
+                                 .block_tokens = (int32_t)between(random, 1, 16),
+                                 .block_bytes = 1000,
+                                 .max_batched_tokens = between(random, 8, 200),
+                                 .max_seqs = (int32_t)between(random, 2, 40),
+                                 .chunk_tokens = (int32_t)(draw(random) % 2 * 17),
+                                 .replicas = 1,
+                                 .reserve_full_input = draw(random) % 2 == 0,
+                                 .prefix_cache = true,
+                                 .replacement = kv_replacement_find("lru"),
+                                 .order = kv_queue_order_find("fcfs"),
+                                 .routing = kv_routing_find("round-robin")};
+}
+
+static void serve(const hardware *h, const kv_serving_settings *settings, workload *load,
+                  kv_serving_result *result)
+{
+    kv_diag diag = {0};
+    kv_serving_source source = {.closure = load, .next = next};
+    kv_serving_listener listener = {.closure = load, .request = outcome};
+    load->next = load->finished = 0;
+    *result = (kv_serving_result){0};
+    if (kv_serving_run(settings, h->time, h->entries, &source, &listener, result, &diag) != KV_OK)
+        fail_msg("%s", diag.text);
+}
+
+static void test_reference(void **state)
+{
+    const hardware *h = *state;
+    workload *load = calloc(1, sizeof *load);
+    uint64_t random = 4711;
+    int64_t preemptions = 0, hits = 0, rejected = 0;
+    for (int round = 0; round < 150; round++) {
+        kv_serving_settings settings = make_settings(&random);
+        make_workload(load, &random, settings.block_tokens, NAMES * settings.block_tokens / 2);
+        for (int i = 0; i < load->count; i++)
+            load->want[i].cached = load->want[i].preemptions = 0;
+        reference_run(&settings, h->time, h->entries, load->want, load->count);
+        kv_serving_result result;
+        serve(h, &settings, load, &result);
+        assert_int_equal(load->finished, load->count); /* nothing is lost, nothing hangs */
+        for (int i = 0; i < load->count; i++) {
+            const reference_request *want = &load->want[i];
+            const kv_request_outcome *got = &load->got[i];
+            assert_int_equal(got->status == KV_REQUEST_TOO_LARGE, want->rejected);
+            if (want->rejected)
+                continue;
+            if (want->in.output_tokens > 0)
+                assert_int_equal(got->ttft_ns, want->first_ns - want->in.arrival_ns);
+            assert_int_equal(got->e2e_ns, want->last_ns - want->in.arrival_ns);
+            assert_int_equal(got->cached_tokens, want->cached);
+            assert_int_equal(got->preemptions, want->preemptions);
+            hits += got->cached_tokens;
+        }
+        preemptions += result.preemptions;
+        rejected += result.rejected_large;
+        kv_serving_result_fini(&result);
+    }
+    assert_true(preemptions > 100 && hits > 1000 && rejected > 10); /* the workloads do bite */
+    free(load);
+}
+
+static void check_equal(kv_serving_result *a, kv_serving_result *b)
+{
+    assert_int_equal(a->completed, b->completed);
+    assert_int_equal(a->preemptions, b->preemptions);
+    assert_int_equal(a->recomputed_tokens, b->recomputed_tokens);
+    assert_int_equal(a->end_ns, b->end_ns);
+    assert_int_equal(a->steps, b->steps);
+    assert_int_equal(a->peak_bytes, b->peak_bytes);
+    assert_int_equal(a->evictions, b->evictions);
+    assert_true(a->byte_seconds == b->byte_seconds);
+    assert_true(a->itl.count == b->itl.count && a->itl.sum == b->itl.sum);
+    if (a->itl.count > 0)
+        for (int p = 0; p <= 100; p++)
+            assert_true(kv_samples_quantile(&a->itl, p / 100.0) ==
+                        kv_samples_quantile(&b->itl, p / 100.0));
+}
+
+static void add_tiers(kv_serving_settings *settings, uint64_t *random)
+{
+    settings->tiers = (int)between(random, 0, 2);
+    settings->load = (int)between(random, KV_LOAD_AUTO, KV_LOAD_BOTH_ENDS);
+    settings->overlap = draw(random) % 2 == 0;
+    settings->layers = 2;
+    for (int t = 0; t < settings->tiers; t++)
+        settings->tier[t] =
+            (kv_tier_settings){.name = "tier",
+                               .capacity_blocks = between(random, 5, 200),
+                               .read_bandwidth = 1e6 * (double)between(random, 1, 99),
+                               .write_bandwidth = 1e6 * (double)between(random, 1, 99),
+                               .latency_ns = between(random, 0, 50000),
+                               .replacement = kv_replacement_find("lru"),
+                               .write_through = draw(random) % 2 == 0};
+}
+
+/* Every replacement policy, order and routing, several replicas, tiers: jumps equal steps. */
+static void test_jumps_equal_steps(void **state)
+{
+    const hardware *h = *state;
+    workload *load = calloc(1, sizeof *load);
+    kv_request_outcome *jumped = calloc(MOST, sizeof *jumped);
+    uint64_t random = 99;
+    int64_t jumps = 0, steps = 0, loaded = 0;
+    const kv_replacement *const *policy = kv_replacement_all();
+    const kv_queue_order *const *order = kv_queue_order_all();
+    const kv_routing *const *routing = kv_routing_all();
+    for (int round = 0; round < 200; round++) {
+        kv_serving_settings settings = make_settings(&random);
+        make_workload(load, &random, settings.block_tokens, NAMES * settings.block_tokens);
+        settings.replacement = *policy;
+        settings.order = *order;
+        settings.routing = *routing;
+        settings.replicas = (int)between(&random, 1, 3);
+        add_tiers(&settings, &random);
+        kv_serving_result result, stepped;
+        serve(h, &settings, load, &result);
+        memcpy(jumped, load->got, MOST * sizeof *jumped);
+        settings.stepwise = true;
+        serve(h, &settings, load, &stepped);
+        for (int i = 0; i < load->count; i++)
+            if (memcmp(&jumped[i], &load->got[i], sizeof *jumped) != 0)
+                fail_msg("round %d: request %d under %s, %s, %s, %d replicas", round, i,
+                         settings.replacement->name, settings.order->name, settings.routing->name,
+                         settings.replicas);
+        check_equal(&result, &stepped);
+        assert_memory_equal(result.tier, stepped.tier, sizeof result.tier);
+        assert_int_equal(load->finished, load->count);
+        loaded += result.loaded_tokens;
+        jumps += result.jumps;
+        steps += result.steps;
+        kv_serving_result_fini(&result);
+        kv_serving_result_fini(&stepped);
+        policy = *++policy != NULL ? policy : kv_replacement_all();
+        order = *++order != NULL ? order : kv_queue_order_all();
+        routing = *++routing != NULL ? routing : kv_routing_all();
+    }
+    print_message("%lld steps in %lld jumps\n", (long long)steps, (long long)jumps);
+    assert_true(loaded > 1000);
+    assert_true(5 * jumps < 4 * steps); /* there was something to jump over */
+    free(jumped);
+    free(load);
+}
+
+/* One request alone, by hand: prompt 40 in chunks of 17 (17, 17, 6), 3 answers: 5 steps, the first
+ * token after the third; blocks of 8 tokens: 42 stored tokens are 6 blocks. */
+static void test_alone(void **state)
+{
+    const hardware *h = *state;
+    uint64_t random = 1;
+    kv_serving_settings settings = make_settings(&random);
+    settings.kv_blocks = 6;
+    settings.block_tokens = 8;
+    settings.chunk_tokens = 17;
+    settings.max_batched_tokens = 100;
+    workload *load = calloc(1, sizeof *load);
+    load->count = 1;
+    load->want[0].in = (kv_request){
+        .arrival_ns = 5, .prompt_tokens = 40, .output_tokens = 3, .session = KV_NO_SESSION};
+    kv_serving_result result;
+    serve(h, &settings, load, &result);
+    assert_int_equal(result.steps, 5);
+    assert_int_equal(result.peak_bytes, 6 * 1000);
+    assert_int_equal(result.itl.count, 2);
+    assert_int_equal(load->got[0].queue_ns, 0);
+    assert_int_equal(result.end_ns - 5, load->got[0].e2e_ns);
+    kv_serving_result_fini(&result);
+    settings.kv_blocks = 5; /* one block short: it could never end */
+    serve(h, &settings, load, &result);
+    assert_int_equal(result.rejected_large, 1);
+    kv_serving_result_fini(&result);
+    free(load);
+}
+
+/* Three requests a second apart: the first and the last share six blocks, the one between fills the
+ * cache. */
+static workload *three_requests(void)
+{
+    workload *load = calloc(1, sizeof *load);
+    load->count = 3;
+    for (int i = 0; i < 3; i++) {
+        for (int b = 0; b < 6; b++)
+            load->name[i][b] = 100 + (uint64_t)b;
+        load->want[i].in = (kv_request){.number = i,
+                                        .arrival_ns = i * (int64_t)1000000000,
+                                        .prompt_tokens = i == 1 ? 80 : 41,
+                                        .output_tokens = 1,
+                                        .blocks = load->name[i],
+                                        .block_count = i == 1 ? 0 : 6,
+                                        .block_tokens = 8,
+                                        .session = KV_NO_SESSION};
+    }
+    return load;
+}
+
+/* By hand: a prompt of 41 tokens in blocks of 8 leaves 5 named blocks. Another prompt takes all 10
+ * blocks of the GPU, so that they go down one after the other, the end of the prompt first. Then
+ * the prompt comes again: 5 blocks of 1000 bytes at 10^6 bytes per second and 3 us are 5,003,000
+ * ns; the token that is left takes one step. A tier of 3 blocks has kept the first 3 only. */
+static void test_tier(void **state)
+{
+    const hardware *h = *state;
+    uint64_t random = 1;
+    kv_serving_settings settings = make_settings(&random);
+    settings.kv_blocks = 10;
+    settings.block_tokens = 8;
+    settings.chunk_tokens = 0;
+    settings.max_batched_tokens = 1000;
+    settings.tiers = 1;
+    settings.layers = 2;
+    settings.load = KV_LOAD_ALWAYS;
+    settings.tier[0] = (kv_tier_settings){.name = "cpu",
+                                          .capacity_blocks = 100,
+                                          .read_bandwidth = 1e6,
+                                          .write_bandwidth = 1e9,
+                                          .latency_ns = 3000,
+                                          .replacement = kv_replacement_find("lru")};
+    workload *load = three_requests();
+    kv_step_batch rest = {.tokens = 1,
+                          .sequences = 1,
+                          .prefill_tokens = 1,
+                          .prefill_square = 1,
+                          .prefill_history = 40};
+    int64_t step_ns = kv_step_time_step(h->time, &rest) >> KV_FINE_BITS;
+    kv_serving_result result;
+    serve(h, &settings, load, &result);
+    assert_int_equal(load->got[2].cached_tokens, 40);
+    assert_int_equal(load->got[2].ttft_ns, 5003000 + step_ns);
+    assert_int_equal(result.tier[0].blocks_in, 5);
+    assert_int_equal(result.tier[0].blocks_out, 5);
+    assert_int_equal(result.tier[0].busy_ns, 5 * 1000 + 5003000); /* written at 1 us each */
+    kv_serving_result_fini(&result);
+    settings.overlap =
+        true; /* the step begins with the first of two layers: it ends with the load */
+    serve(h, &settings, load, &result);
+    assert_int_equal(load->got[2].ttft_ns,
+                     5003000 > 2503000 + step_ns ? 5003000 : 2503000 + step_ns);
+    kv_serving_result_fini(&result);
+    settings.tier[0].capacity_blocks = 3;
+    serve(h, &settings, load, &result);
+    assert_int_equal(load->got[2].cached_tokens, 24);
+    assert_int_equal(result.tier[0].evictions, 2);
+    kv_serving_result_fini(&result);
+    settings.load = KV_LOAD_NEVER;
+    serve(h, &settings, load, &result);
+    assert_int_equal(load->got[2].cached_tokens, 0);
+    assert_int_equal(load->got[2].ttft_ns, load->got[0].ttft_ns);
+    kv_serving_result_fini(&result);
+    free(load);
+}
+
+/* Compute-or-load: the front is computed while the end is loaded. The time is below that of either
+ * alone, and what is loaded ends when the front is done, give or take a block. */
+static void test_both_ends(void **state)
+{
+    const hardware *h = *state;
+    uint64_t random = 1;
+    kv_serving_settings settings = make_settings(&random);
+    settings.kv_blocks = 60;
+    settings.block_tokens = 8;
+    settings.chunk_tokens = 0;
+    settings.max_batched_tokens = 1000;
+    settings.tiers = 1;
+    settings.layers = 2;
+    settings.tier[0] = (kv_tier_settings){.name = "cpu",
+                                          .capacity_blocks = 100,
+                                          .read_bandwidth = 3e5,
+                                          .write_bandwidth = 1e9,
+                                          .latency_ns = 3000,
+                                          .replacement = kv_replacement_find("lru")};
+    workload *load = calloc(1, sizeof *load);
+    load->count = 3;
+    for (int i = 0; i < 3; i++) {
+        for (int b = 0; b < 50; b++)
+            load->name[i][b] = 100 + (uint64_t)b;
+        load->want[i].in = (kv_request){.number = i,
+                                        .arrival_ns = i * (int64_t)10000000000,
+                                        .prompt_tokens = i == 1 ? 480 : 401,
+                                        .output_tokens = 1,
+                                        .blocks = load->name[i],
+                                        .block_count = i == 1 ? 0 : 50,
+                                        .block_tokens = 8,
+                                        .session = KV_NO_SESSION};
+    }
+    int64_t ttft[KV_LOAD_BOTH_ENDS + 1];
+    for (int mode = KV_LOAD_AUTO; mode <= KV_LOAD_BOTH_ENDS; mode++) {
+        kv_serving_result result;
+        settings.load = mode;
+        serve(h, &settings, load, &result);
+        ttft[mode] = load->got[2].ttft_ns;
+        if (mode == KV_LOAD_BOTH_ENDS)
+            assert_true(load->got[2].cached_tokens > 0 && load->got[2].cached_tokens < 400);
+        kv_serving_result_fini(&result);
+    }
+    int64_t better =
+        ttft[KV_LOAD_ALWAYS] < ttft[KV_LOAD_NEVER] ? ttft[KV_LOAD_ALWAYS] : ttft[KV_LOAD_NEVER];
+    print_message("always %lld, never %lld, both ends %lld ns\n", (long long)ttft[KV_LOAD_ALWAYS],
+                  (long long)ttft[KV_LOAD_NEVER], (long long)ttft[KV_LOAD_BOTH_ENDS]);
+    assert_int_equal(ttft[KV_LOAD_AUTO], better);
+    assert_true(ttft[KV_LOAD_BOTH_ENDS] < better);
+    free(load);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_alone),
+        cmocka_unit_test(test_tier),
+        cmocka_unit_test(test_both_ends),
+        cmocka_unit_test(test_reference),
+        cmocka_unit_test(test_jumps_equal_steps),
+    };
+    return cmocka_run_group_tests_name("serving", tests, open_hardware, close_hardware);
+}

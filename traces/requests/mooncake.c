@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+#include "config.h"
+
+#include "traces/field.h"
+#include "traces/json_text.h"
+#include "traces/request_format.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int probe(const char *path, const char *head, size_t head_bytes);
+static kv_err open(void *state, const kv_request_env *env, kv_diag *diag);
+static kv_err next(void *state, kv_request *out, kv_diag *diag);
+static void close(void *state);
+static void write_row(FILE *out, const kv_request *request, const char *tenant);
+
+typedef struct mooncake_config {
+    long long block_tokens;
+} mooncake_config;
+
+typedef struct mooncake {
+    kv_request_env env;
+    uint64_t *blocks; /* [allocated] of the current request */
+    size_t allocated;
+} mooncake;
+
+static const kv_param params[] = {{.name = "block_tokens",
+                                   .type = KV_INT,
+                                   .offset = offsetof(mooncake_config, block_tokens),
+                                   .fallback = "512",
+                                   .min = 1,
+                                   .max = 1 << 20,
+                                   .unit = "tokens",
+                                   .help = "tokens per entry of hash_ids"},
+                                  {.name = NULL}};
+
+/* Beside the four keys of the published traces, `session_id` (number or text), `turn` and `delay`
+ * (ms since the answer before), which other tools add and kvsim writes; further keys are ignored.
+ */
+KV_REQUEST_FORMAT_DEFINE(mooncake) = {
+    .name = "mooncake",
+    .brief = "one JSON object per line: timestamp (ms), input_length, output_length, hash_ids",
+    .cite =
+        "Qin et al., Mooncake, FAST 2025; https://github.com/kvcache-ai/Mooncake FAST25-release",
+    .config_bytes = sizeof(mooncake_config),
+    .params = params,
+    .state_bytes = sizeof(mooncake),
+    .probe = probe,
+    .open = open,
+    .next = next,
+    .write = write_row,
+    .close = close,
+};
+
+static int probe(const char *path, const char *head, size_t head_bytes)
+{
+    size_t line = strcspn(head, "\n");
+    const char *found = strstr(head, "\"input_length\"");
+    return head[0] == '{' && found != NULL && found < head + line ? 100 : 0;
+}
+
+static kv_err open(void *state, const kv_request_env *env, kv_diag *diag)
+{
+    ((mooncake *)state)->env = *env;
+    return KV_OK;
+}
+
+static void close(void *state)
+{
+    free(((mooncake *)state)->blocks);
+}
+
+/* Tokens per block: what the row says, else the setting. */
+static kv_err read_block_size(const mooncake *s, const json_t *row, const kv__json_place *place,
+                              int32_t *out, kv_diag *diag)
+{
+    const mooncake_config *config = s->env.config;
+    *out = (int32_t)config->block_tokens;
+    if (json_object_get(row, "block_size") == NULL)
+        return KV_OK;
+    kv_err err = kv__json_tokens(row, "block_size", place, out, diag);
+    if (err == KV_OK && *out == 0)
+        return kv_fail(diag, KV_ERR_INPUT, &place->mark, "'block_size' is 0");
+    return err;
+}
+
+static kv_err read_blocks(mooncake *s, const json_t *ids, const kv__json_place *place,
+                          kv_request *out, kv_diag *diag)
+{
+    size_t count = json_array_size(ids);
+    if (count > (size_t)out->prompt_tokens)
+        return kv_fail(diag, KV_ERR_INPUT, &place->mark, "more hash_ids than tokens");
+    if (count > s->allocated) {
+        uint64_t *larger = realloc(s->blocks, 2 * count * sizeof *larger);
+        if (larger == NULL)
+            return kv_fail_memory(diag);
+        s->blocks = larger;
+        s->allocated = 2 * count;
+    }
+    for (size_t i = 0; i < count; i++) {
+        int64_t id;
+        kv_err err = kv__json_whole(json_array_get(ids, i), "hash_ids", place, &id, diag);
+        if (err != KV_OK)
+            return err;
+        s->blocks[i] = (uint64_t)id;
+    }
+    out->blocks = count > 0 ? s->blocks : NULL;
+    out->block_count = (int32_t)count;
+    out->block_tokens = count > 0 ? out->block_tokens : 0;
+    return KV_OK;
+}
+
+static kv_err read_session(const json_t *row, const kv__json_place *place, kv_request *out,
+                           kv_diag *diag)
+{
+    int64_t number;
+    const json_t *session = json_object_get(row, "session_id");
+    const json_t *turn = json_object_get(row, "turn");
+    if (session == NULL || json_is_null(session))
+        return KV_OK;
+    kv_err err = KV_OK;
+    if (json_is_string(session))
+        out->session = kv__name_of(json_string_value(session));
+    else if ((err = kv__json_whole(session, "session_id", place, &number, diag)) == KV_OK)
+        out->session = (uint64_t)number;
+    if (err == KV_OK && turn != NULL && !json_is_null(turn))
+        err = kv__json_tokens(row, "turn", place, &out->turn, diag);
+    out->after_turn = out->turn - 1;
+    return err;
+}
+
+static kv_err read_row(mooncake *s, const json_t *row, const kv__json_place *place, kv_request *out,
+                       kv_diag *diag)
+{
+    json_t *ids;
+    if (!json_is_object(row))
+        return kv_fail(diag, KV_ERR_INPUT, &place->mark, "not a JSON object");
+    kv_err err = kv__json_tokens(row, "input_length", place, &out->prompt_tokens, diag);
+    if (err == KV_OK)
+        err = kv__json_tokens(row, "output_length", place, &out->output_tokens, diag);
+    if (err == KV_OK)
+        err = kv__json_time(row, "timestamp", KV_UNIT_MS, place, &out->arrival_ns, diag);
+    if (err <= KV_OK)
+        err = kv__json_time(row, "delay", KV_UNIT_MS, place, &out->think_time_ns, diag);
+    if (err == KV_OK && out->think_time_ns < 0)
+        return kv_fail(diag, KV_ERR_INPUT, &place->mark, "'delay' is negative");
+    if (err <= KV_OK)
+        err = read_session(row, place, out, diag);
+    if (err == KV_OK)
+        err = kv__json_array(row, "hash_ids", place, &ids, diag);
+    if (err == KV_OK)
+        err = read_block_size(s, row, place, &out->block_tokens, diag);
+    if (err == KV_OK)
+        err = read_blocks(s, ids, place, out, diag);
+    return err == KV_END ? KV_OK : err;
+}
+
+static kv_err next(void *state, kv_request *out, kv_diag *diag)
+{
+    mooncake *s = state;
+    char *line;
+    size_t bytes;
+    json_t *row;
+    do {
+        kv_err err = kv__text_line(s->env.text, &line, &bytes, diag);
+        if (err != KV_OK)
+            return err;
+    } while (bytes == 0);
+    kv__json_place place = {.mark = kv__text_mark(s->env.text)};
+    kv_err err = kv__json_parse(line, bytes, &place.mark, &row, diag);
+    if (err != KV_OK)
+        return err;
+    *out = kv__request_blank;
+    err = read_row(s, row, &place, out, diag);
+    json_decref(row);
+    return err;
+}
+
+/* A block size other than that of the published traces is written into each row. */
+static void write_row(FILE *out, const kv_request *r, const char *tenant)
+{
+    enum { PUBLISHED_BLOCK_TOKENS = 512 };
+    fputs("{\"timestamp\": ", out);
+    kv__write_time(out, r->arrival_ns, KV_UNIT_MS);
+    fprintf(out, ", \"input_length\": %" PRId32 ", \"output_length\": %" PRId32 ", \"hash_ids\": [",
+            r->prompt_tokens, r->output_tokens);
+    for (int32_t i = 0; i < r->block_count; i++)
+        fprintf(out, "%s%" PRIu64, i > 0 ? ", " : "", r->blocks[i] & INT64_MAX);
+    putc(']', out);
+    if (r->block_count > 0 && r->block_tokens != PUBLISHED_BLOCK_TOKENS)
+        fprintf(out, ", \"block_size\": %" PRId32, r->block_tokens);
+    if (r->session != KV_NO_SESSION)
+        fprintf(out, ", \"session_id\": %" PRIu64 ", \"turn\": %" PRId32, r->session & INT64_MAX,
+                r->turn);
+    if (r->think_time_ns >= 0) {
+        fputs(", \"delay\": ", out);
+        kv__write_time(out, r->think_time_ns, KV_UNIT_MS);
+    }
+    fputs("}\n", out);
+}
