@@ -225,6 +225,8 @@ static size_t merge_axes(const double *a, size_t as, const double *b, size_t bs,
 
 kv_err kv__curve_add(kv__curve *curve, double *x, double *y, size_t points, double weight)
 {
+    if (points == 0)
+        return KV_OK;
     sort_points(x, y, points);
     kv__curve added = {x, y, points};
     kv__curve sum = {calloc(curve->points + points, sizeof *x),

@@ -105,11 +105,12 @@ static kv_err append(kv_csv *csv, row *r, int byte, kv_diag *diag)
                        "a row of more than %d bytes; is a quote of it not closed?",
                        KV_CSV_MAX_ROW_BYTES);
     if (r->bytes == r->room) {
-        char *larger = realloc(r->text, 2 * r->room);
+        size_t room = r->room == 0 ? 256 : 2 * r->room;
+        char *larger = realloc(r->text, room);
         if (larger == NULL)
             return kv_fail_memory(diag);
         r->text = larger;
-        r->room *= 2;
+        r->room = room;
     }
     r->text[r->bytes++] = (char)byte;
     return KV_OK;
