@@ -88,6 +88,10 @@ typedef struct kv_view {
  * present and renormalising is exact for the same q and k. */
 const float *kv_view_row(const kv_view *view, int query_head, int position);
 
+/* The recorded query of a head at a token position, [head_dim]; NULL where the file has none or
+ * nobody needs queries (KV_NEEDS_QUERIES). */
+const float *kv_view_query(const kv_view *view, int query_head, int position);
+
 /* One eviction event, as one KV head sees it. Positions are token positions, ascending. */
 typedef struct kv_event {
     const kv_view *view;
@@ -144,7 +148,8 @@ enum {
     KV_NEEDS_KEYS = 1,
     KV_NEEDS_VALUES = 2,
     KV_NEEDS_OBSERVERS = 4, /* the rows of the observation window */
-    KV_NEEDS_EVERY_ROW = 8  /* every row of prompt and, where it evicts there, decode */
+    KV_NEEDS_EVERY_ROW = 8, /* every row of prompt and, where it evicts there, decode */
+    KV_NEEDS_QUERIES = 16   /* queries of the rows it may look at: the dataset q */
 };
 
 /* What holds for a policy (claims); the generic tests check it. */

@@ -78,7 +78,7 @@ kv_err kv_layer_new(kv_attention *attention, int example, kv_layer **out,
                     kv_diag *diag) KV_MUST_USE;
 void kv_layer_free(kv_layer *layer);
 
-enum { KV_WANT_ROWS = 1, KV_WANT_KEYS = 2, KV_WANT_VALUES = 4 };
+enum { KV_WANT_ROWS = 1, KV_WANT_KEYS = 2, KV_WANT_VALUES = 4, KV_WANT_QUERIES = 8 };
 
 /* Makes layer number `layer` current and reads what is wanted of it; what was current is gone.
  * wanted[r] != 0 marks the rows (index into query_pos) that will be asked for; NULL: all. Rows come
@@ -93,6 +93,9 @@ const float *kv_layer_row(kv_layer *layer, int head, int r, float *scratch);
 /* Keys and values of one KV head as float [N][D]; NULL if not wanted or not in the file. */
 const float *kv_layer_keys(const kv_layer *layer, int kv_head);
 const float *kv_layer_values(const kv_layer *layer, int kv_head);
+/* The query of recorded row r of a query head as float [D]; NULL if queries were not wanted or are
+ * not in the file. */
+const float *kv_layer_query(const kv_layer *layer, int head, int r);
 
 /* Bytes of recorded scores (or of q and k they were computed from) read so far. */
 long long kv_layer_bytes_read(const kv_layer *layer);

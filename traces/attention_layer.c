@@ -19,12 +19,12 @@ struct kv_layer {
     const kv_example *example;
     kv__array array[KV__ARRAYS];
     kv__slab rows; /* of probs, or of q */
-    kv__slab keys, values;
-    int number;                /* of the layer that is current; below 0: none */
-    unsigned want;             /* of it */
-    bool has_keys, has_values; /* of it, in memory */
-    int32_t *slot;             /* [rows] see kv__selection */
-    kv__softmax *softmax;      /* NULL until rows are computed */
+    kv__slab keys, values, queries;
+    int number;                             /* of the layer that is current; below 0: none */
+    unsigned want;                          /* of it */
+    bool has_keys, has_values, has_queries; /* of it, in memory */
+    int32_t *slot;                          /* [rows] see kv__selection */
+    kv__softmax *softmax;                   /* NULL until rows are computed */
     const float *(*row)(kv_layer *layer, int head, int r, float *scratch);
     long long bytes_read;
 };
@@ -98,6 +98,7 @@ void kv_layer_free(kv_layer *layer)
     kv__slab_free(&layer->rows);
     kv__slab_free(&layer->keys);
     kv__slab_free(&layer->values);
+    kv__slab_free(&layer->queries);
     kv__softmax_free(layer->softmax);
     free(layer->slot);
     free(layer);
@@ -190,7 +191,7 @@ kv_err kv_layer_load(kv_layer *layer, int number, unsigned want, const uint8_t *
                      kv_diag *diag)
 {
     if (number != layer->number)
-        layer->has_keys = layer->has_values = false;
+        layer->has_keys = layer->has_values = layer->has_queries = false;
     layer->number = number;
     layer->want = want;
     kv_err err = KV_OK;
@@ -198,6 +199,8 @@ kv_err kv_layer_load(kv_layer *layer, int number, unsigned want, const uint8_t *
         err = load_tokens(layer, KV__K, number, &layer->keys, &layer->has_keys, diag);
     if (err == KV_OK && (want & KV_WANT_VALUES))
         err = load_tokens(layer, KV__V, number, &layer->values, &layer->has_values, diag);
+    if (err == KV_OK && (want & KV_WANT_QUERIES))
+        err = load_tokens(layer, KV__Q, number, &layer->queries, &layer->has_queries, diag);
     if (err == KV_OK && (want & KV_WANT_ROWS))
         err = load_rows(layer, number, wanted, diag);
     return err;
@@ -213,6 +216,12 @@ const float *kv_layer_values(const kv_layer *layer, int kv_head)
 {
     bool has = layer->has_values && (layer->want & KV_WANT_VALUES);
     return has ? kv__slab_row(&layer->values, kv_head, 0) : NULL;
+}
+
+const float *kv_layer_query(const kv_layer *layer, int head, int r)
+{
+    bool has = layer->has_queries && (layer->want & KV_WANT_QUERIES);
+    return has ? kv__slab_row(&layer->queries, head, r) : NULL;
 }
 
 long long kv_layer_bytes_read(const kv_layer *layer)

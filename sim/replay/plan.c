@@ -226,6 +226,8 @@ static kv_err check_group(const kv__group *group, const kv_attention *trace,
         return refuse(group, trace, example, "keys", "record the dataset k", diag);
     if ((needs & KV_NEEDS_VALUES) && !example->has_v)
         return refuse(group, trace, example, "values", "record the dataset v", diag);
+    if ((needs & KV_NEEDS_QUERIES) && !example->has_q)
+        return refuse(group, trace, example, "queries", "record the dataset q", diag);
     if (needs & KV_NEEDS_EVERY_ROW)
         missing = mark_range(example, (row_range){0, observe_end}, wanted);
     if (missing < 0 && (needs & KV_NEEDS_OBSERVERS))

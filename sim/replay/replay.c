@@ -17,6 +17,12 @@ const float *kv_view_row(const kv_view *view, int query_head, int position)
     return row < 0 ? NULL : kv_layer_row(view->source, query_head, row, view->row_scratch);
 }
 
+const float *kv_view_query(const kv_view *view, int query_head, int position)
+{
+    int row = kv_example_row(view->example, position);
+    return row < 0 ? NULL : kv_layer_query(view->source, query_head, row);
+}
+
 /* FNV-1a over the seed and what names the example, so that a draw depends on nothing else. */
 static uint64_t stream_of(uint64_t seed, const kv_example *example)
 {
@@ -155,9 +161,11 @@ void kv_replay_result_fini(kv_replay_result *result)
 static unsigned wants(const kv_replay *replay, const kv_example *example)
 {
     unsigned want = KV_WANT_ROWS | (example->has_v ? KV_WANT_VALUES : 0);
-    for (int g = 0; g < replay->groups; g++)
-        if (kv__group_needs(&replay->group[g]) & KV_NEEDS_KEYS)
-            want |= KV_WANT_KEYS;
+    for (int g = 0; g < replay->groups; g++) {
+        unsigned needs = kv__group_needs(&replay->group[g]);
+        want |= needs & KV_NEEDS_KEYS ? KV_WANT_KEYS : 0;
+        want |= needs & KV_NEEDS_QUERIES ? KV_WANT_QUERIES : 0;
+    }
     return want;
 }
 

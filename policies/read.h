@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+/* Read policies: which of the entries in memory a query reads.
+ *
+ * A read policy frees nothing: what a query passes over is there for the next one, so its footprint
+ * is that of the retention policy beside it (100 % without one), plus metadata. At every measured
+ * row the engine shows it what is present for one query head, and it chooses. Attention is
+ * renormalised over the chosen entries; recall, evidence and output error count those alone.
+ *
+ * Rows are of two phases. Prefill: rows of the prompt and of later questions. Decode: rows of
+ * answers after their first token. A policy says in which it chooses (`phases`); rows of the other
+ * phase read everything. Every slot but `name`, `brief`, `config_bytes`, `params`, `phases` and
+ * `select` may be NULL; NULL means the default said beside it.
+ *
+ * A new policy is one file in policies/read/ that ends in KV_READ_DEFINE(name) = {...}, and one
+ * line in policies/policies.am. The generic tests then run over it. */
+#ifndef KVSIM_POLICIES_READ_H
+#define KVSIM_POLICIES_READ_H
+
+#include "policies/retention.h"
+
+/* Phases in which a policy chooses. */
+enum { KV_READS_PREFILL = 1, KV_READS_DECODE = 2 };
+
+/* One row of one query head. Positions are token positions. */
+typedef struct kv_read_row {
+    const kv_view *view;  /* of the layer; see kv_view_row and kv_view_query */
+    const void *config;   /* the policy's configuration */
+    const uint8_t *study; /* [study_bytes * N] of this query head, as `study` left it; NULL: none */
+    int kv_head;
+    int query_head;         /* of all heads of the layer */
+    int position;           /* of the query */
+    bool prefill;           /* its phase */
+    const int32_t *present; /* [presents] entries that the query can see, its own among them,
+                               ascending */
+    int presents;
+    const float *row;   /* [position + 1] recorded probabilities over all keys */
+    const float *query; /* [head_dim]; NULL unless needed (KV_NEEDS_QUERIES) */
+    const float *key;   /* [N][head_dim] keys as stored, transformed ones where a transform stands
+                           beside the policy; NULL unless needed (KV_NEEDS_KEYS) */
+    double *work;       /* 4 N doubles to use as it likes */
+    int32_t *order;     /* N numbers likewise */
+} kv_read_row;
+
+/* What `study` sees: one query head of a layer, before the layer's first row. */
+typedef struct kv_read_study {
+    const kv_view *view;
+    const void *config;
+    int kv_head, query_head;
+    double *work; /* 4 N doubles */
+} kv_read_study;
+
+/* Where entries lie while they are not read: on the device are the first `first` and the last
+ * `last` present entries; the others are in host memory and are fetched when they are read. */
+typedef struct kv_read_home {
+    long long first, last;
+} kv_read_home;
+
+typedef struct kv_read {
+    const char *name;         /* as users write it */
+    const char *brief;        /* one line: what is read */
+    const char *cite;         /* paper or code it follows */
+    const char *stage;        /* generation, compression, retrieval or loading */
+    size_t config_bytes;      /* of the configuration struct */
+    const kv_param *params;   /* ends with a NULL name; no row has KV_PARAM_BUDGET, as reading less
+                                 makes no footprint curve */
+    const kv_preset *presets; /* NULL: none */
+    unsigned phases;          /* KV_READS_PREFILL | KV_READS_DECODE */
+    unsigned needs;           /* KV_NEEDS_*, of every measured row; rows of the prompt that `study`
+                                 reads are those of `observers` */
+    size_t study_bytes;       /* bytes per token and query head that `study` fills; 0: none */
+    /* Checks settings against one another. Default: nothing more to check. */
+    kv_err (*check)(const void *config, const kv_mark *mark, kv_diag *diag);
+    /* Last rows of the prompt that `study` reads. Default: none. */
+    long long (*observers)(const void *config);
+    /* Looks at a layer before its first row. study: [study_bytes * N], zeroed. Default: nothing. */
+    void (*study)(const kv_read_study *study, uint8_t *out);
+    /* Chooses: fills chosen[] with a subset of present[], ascending, and returns how many. At least
+     * one. */
+    int (*select)(const kv_read_row *row, int32_t *chosen);
+    /* What is stored beside `entries` entries of a KV head, in entries. Default: nothing. */
+    double (*metadata)(const void *config, const kv_shape *shape, int layer, double entries);
+    /* What choosing itself reads of them per step and KV head, in entries. Default: all metadata.
+     */
+    double (*scan)(const void *config, const kv_shape *shape, int layer, double entries);
+    /* Where entries lie. Default: all on the device. */
+    kv_read_home (*home)(const void *config);
+    /* Writes the retention policy (flow YAML, as in an experiment) that the method includes and
+     * that is added where the user names none. Default: none. */
+    void (*retention)(const void *config, char *out, size_t out_bytes);
+} kv_read;
+
+/* The table of all read policies, in the order of policies/policies.am; ends with NULL. */
+const kv_read *const *kv_read_all(void);
+
+/* --- Shared parts that read policies are made of (policies/read_parts.c) ------------------------
+ */
+
+/* Reorders index[0..n) so that its first k are those of highest score[index], ties to the lower
+ * index; they are in no particular order. k beyond n is n; returns it. */
+int kv_read_best(const double *score, int32_t *index, int n, int k);
+/* Sorts positions ascending. */
+void kv_read_sort(int32_t *position, int n);
+/* Everything that is present. */
+int kv_read_everything(const kv_read_row *row, int32_t *chosen);
+
+#define KV_READ_DEFINE(id) const kv_read kv__read_##id
+
+#endif

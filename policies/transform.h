@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+/* Transforms: how the entries in memory are stored. They change no counts: which entries stay is
+ * the retention policy's, and footprints in entries are those of plain eviction.
+ *
+ * A transform does one or both of two things.
+ * (a) It changes bytes: `bytes` says how many an entry takes, as a share of a plain one.
+ * (b) It changes numbers: keys, values or both of what is present (quantised, pruned, merged with
+ *     what leaves). The engine keeps, per lane, layer and KV head, the keys and values as stored,
+ *     equal to the recorded ones when a token arrives; `apply` rewrites them after each step, when
+ *     the retention policy has dropped what leaves. Rows that attend later read what is stored:
+ *     the output is o' = sum of a'(j) v'(j) over what is read, a' the recorded probabilities
+ *     renormalised, or softmax(scale q.k'(j)) where the transform changes keys (`changes`). Recall,
+ *     evidence and everything that is not an output stay those of the recorded probabilities.
+ *
+ * Within a step the step's own tokens attend before `apply` sees them, as quantisation and merging
+ * happen after prefill's or the step's attention. Several transforms are applied in the order in
+ * which the experiment lists them; their shares of bytes multiply.
+ *
+ * Every slot but `name`, `brief`, `config_bytes` and `params` may be NULL; NULL means the default
+ * said beside it. A transform never allocates in `apply` and looks at nothing but what it is shown.
+ *
+ * A new one is a file in policies/transform/ that ends in KV_TRANSFORM_DEFINE(name) = {...}, and
+ * one line in policies/policies.am. The generic tests then run over it. */
+#ifndef KVSIM_POLICIES_TRANSFORM_H
+#define KVSIM_POLICIES_TRANSFORM_H
+
+#include "policies/retention.h"
+
+/* What `apply` rewrites. */
+enum { KV_CHANGES_KEYS = 1, KV_CHANGES_VALUES = 2 };
+
+/* The end of a step, as one KV head sees it. Positions are token positions, ascending. Rows of
+ * arrays are [head_dim] at position * head_dim. */
+typedef struct kv_transform_step {
+    const kv_view *view; /* of the layer; rows by kv_view_row, queries by kv_view_query */
+    const void *config;
+    int kv_head;
+    int step_start, step_end; /* the chunk or decode step that just ran; all tokens before step_end
+                                 have arrived */
+    bool prefill;             /* it belongs to the prompt */
+    const int32_t *present;   /* [presents] entries in memory after the eviction */
+    int presents;
+    const int32_t *dropped; /* [droppeds] entries that this step's eviction dropped */
+    int droppeds;
+    const float *recorded_key, *recorded_value; /* [N][head_dim] as recorded */
+    /* [N][head_dim] of another layer, as recorded, see `partner`; NULL if none */
+    const float *partner_key, *partner_value;
+    float *key, *value; /* [N][head_dim] as stored. Rows of present entries are to be rewritten;
+                           rows of dropped entries hold what was stored of them last, and nobody
+                           reads them again after the call. NULL where the recording has none */
+    double *state;      /* [state_doubles * N] of this KV head, zeroed at the layer's start; NULL if
+                           state_doubles is 0 */
+    double *work;       /* 4 N doubles that a call may use as it likes */
+    int32_t *order;     /* N numbers likewise */
+} kv_transform_step;
+
+typedef struct kv_transform {
+    const char *name;         /* as users write it */
+    const char *brief;        /* one line: how entries are stored */
+    const char *cite;         /* paper or code it follows */
+    const char *stage;        /* generation, compression, retrieval or loading */
+    size_t config_bytes;      /* of the configuration struct */
+    const kv_param *params;   /* ends with a NULL name; no row has KV_PARAM_BUDGET */
+    const kv_preset *presets; /* NULL: none */
+    unsigned needs;       /* KV_NEEDS_*: KEYS and VALUES refuse recordings without them; where it
+                             changes keys, QUERIES is needed whether named or not */
+    unsigned changes;     /* KV_CHANGES_*; 0: bytes only */
+    size_t state_doubles; /* kept between calls, per token and KV head; 0: none */
+    /* Checks settings against one another. Default: nothing more to check. */
+    kv_err (*check)(const void *config, const kv_mark *mark, kv_diag *diag);
+    /* Rows of the prompt's end that `apply` reads by kv_view_row. Default: none. */
+    long long (*observers)(const void *config);
+    /* The other layer whose recorded keys and values `apply` needs (merging across layers), or -1.
+     * Default: -1. */
+    int (*partner)(const void *config, const kv_shape *shape, int layer);
+    /* Rewrites what is stored. Default: nothing. */
+    void (*apply)(const kv_transform_step *step);
+    /* Bytes of `entries` entries (above 0) of one KV head of a layer, as a share of those of plain
+     * entries: 1 changes nothing. entries counts the newest tokens too, which a residual window
+     * may leave as they are. Default: 1. */
+    double (*bytes)(const void *config, const kv_shape *shape, int layer, double entries);
+} kv_transform;
+
+/* The table of all transforms, in the order of policies/policies.am; ends with NULL. */
+const kv_transform *const *kv_transform_all(void);
+
+#define KV_TRANSFORM_DEFINE(id) const kv_transform kv__transform_##id
+
+#endif
