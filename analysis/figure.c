@@ -4,6 +4,8 @@
 
 #include "analysis/figure.h"
 
+#include "analysis/sheet.h"
+
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -26,28 +28,24 @@ const char *kv__figure_colour(int colour)
     return palette[colour % COLOURS];
 }
 
-/* Moves a cut to where a character begins. */
-static int whole_characters(const char *text, int bytes)
+int kv__figure_point(int series)
 {
-    while (bytes > 0 && ((unsigned char)text[bytes] & 0xc0) == 0x80)
-        bytes--;
-    return bytes;
+    return point_types[series % POINTS];
+}
+
+int kv__figure_dash(int series)
+{
+    return 1 + series / COLOURS % DASHES;
 }
 
 void kv__series_text(const kv_series *series, int letters, char *out, size_t bytes)
 {
-    char chunk[40] = ", whole prompt";
+    char chunk[40] = ", whole prompt", title[512];
     if (series->chunk_tokens)
         snprintf(chunk, sizeof chunk, ", chunk %lld", series->chunk_tokens);
-    int title = (int)strlen(series->title), room = letters - (int)strlen(chunk) - 3;
-    if (letters == 0 || title <= room + 3) {
-        snprintf(out, bytes, "%s%s", series->title, chunk);
-        return;
-    }
-    room = room > 2 ? room : 2;
-    int head = whole_characters(series->title, room / 2);
-    int tail = whole_characters(series->title, title - room / 2);
-    snprintf(out, bytes, "%.*s...%s%s", head, series->title, series->title + tail, chunk);
+    int room = letters - (int)strlen(chunk);
+    kv__text_fit(series->title, letters == 0 ? 0 : room > 5 ? room : 5, title, sizeof title);
+    snprintf(out, bytes, "%s%s", title, chunk);
 }
 
 /* --- which series ------------------------------------------------------------------ */

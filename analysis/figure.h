@@ -48,6 +48,9 @@ const kv_curve *kv__figure_known(const kv_figure *figure, int task);
 
 /* "#e69f00". Series 0.. take a palette that colour-blind readers can tell apart. */
 const char *kv__figure_colour(int colour);
+/* gnuplot point and dash types of series 0.., so that no two differ by colour alone. */
+int kv__figure_point(int series);
+int kv__figure_dash(int series);
 
 /* The weakest accuracy_source among its curves. */
 const char *kv__figure_source(const kv_figure *figure);

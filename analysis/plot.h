@@ -15,6 +15,9 @@ typedef struct kv_plot_options {
     kv_plot_format format;
     int width, height;      /* pixels, of a PDF at 100 to the inch; 0: as the kind likes */
     kv_curve_filter filter; /* what is shown */
+    const char *example;    /* of sets that were kept; NULL: the first */
+    double keep;            /* the budget nearest to it, of kinds that show one; 0: as they like */
+    long long point;        /* serving_point.number + 1; 0: all, or the first */
 } kv_plot_options;
 
 typedef struct kv_plot_kind {

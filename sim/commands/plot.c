@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { TASK = 256 + 1, POLICY, CHUNK, TURN, RUN, SIZE, MOST = 64 };
+enum { TASK = 256 + 1, POLICY, CHUNK, TURN, KEEP, EXAMPLE, POINT, RUN, SIZE, MOST = 64 };
 
 /* The places of long options are those of the values above. */
 static const kv_option options[] = {
@@ -20,6 +20,9 @@ static const kv_option options[] = {
     {0, "policy", "POLICY", "show this policy (a name or a label); may be repeated"},
     {0, "chunk-size", "N", "show this chunk size (tokens or whole); may be repeated"},
     {0, "turn", "N", "show this turn; default: all together"},
+    {0, "keep", "FRACTION", "of heads and retained: the budget nearest to this"},
+    {0, "example", "NAME", "of heads and retained: this example"},
+    {0, "point", "N", "of latency, timeline and chunk: this serving point, from 0"},
     {0, "run", "ID", "show this run; default: the latest"},
     {0, "size", "WIDTHxHEIGHT", "size in pixels"},
     {.name = NULL},
@@ -61,6 +64,7 @@ static bool take_option(const kv_command *self, int option, plot_request *reques
 {
     kv_curve_filter *filter = &request->options.filter;
     long long number = 0;
+    char *end;
     bool good = true;
     switch (option) {
     case 'o':
@@ -78,6 +82,19 @@ static bool take_option(const kv_command *self, int option, plot_request *reques
     case CHUNK:
         if ((good = filter->chunk_count < MOST && kv_chunk_parse(optarg, &number)))
             request->chunk[filter->chunk_count++] = number;
+        break;
+    case KEEP:
+        request->options.keep = strtod(optarg, &end);
+        good = end != optarg && *end == '\0' && request->options.keep > 0 &&
+               request->options.keep <= 1;
+        break;
+    case EXAMPLE:
+        request->options.example = optarg;
+        break;
+    case POINT:
+        number = strtoll(optarg, &end, 10);
+        good = end != optarg && *end == '\0' && number >= 0 && number < 1000000000;
+        request->options.point = number + 1;
         break;
     case TURN:
     case RUN:

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+/* Latencies of requests as cumulative shares: one panel per latency, one line per serving point. */
+#include "config.h"
+
+#include "analysis/serving_points.h"
+#include "analysis/sheet.h"
+#include "analysis/sql.h"
+
+#include <math.h>
+
+static kv_err write_latency(kv_results *results, const kv_plot_options *canvas, FILE *script,
+                            kv_diag *diag);
+
+KV_PLOT_DEFINE(latency) = {
+    .name = "latency",
+    .brief = "share of requests within a latency, per serving point (needs request_results: true)",
+    .width = 1200,
+    .height = 520,
+    .write = write_latency,
+};
+
+enum { MOST_SERIES = 12, PANELS = 3, STEPS = 400 /* of a line at most */ };
+
+static const struct {
+    const char *column, *title, *label;
+    double unit; /* per second */
+} panels[PANELS] = {{"ttft_s", "time to the first token", "TTFT (s)", 1},
+                    {"tpot_s", "time per further token", "TPOT (ms)", 1e3},
+                    {"e2e_s", "time to the last token", "end to end (s)", 1}};
+
+/* Block $dI: latency and share of the requests that have one, in at most STEPS lines. Values of 0
+ * have no place on a logarithmic axis and are put at its left end. */
+static kv_err write_data(kv_results *results, const kv_serving_item *item, int number, int panel,
+                         FILE *script, kv_diag *diag)
+{
+    char *sql = sqlite3_mprintf(
+        "SELECT v, at, n FROM (SELECT %s AS v, row_number() OVER (ORDER BY %s) AS at, "
+        "count(*) OVER () AS n FROM request_result WHERE point_id = ?1 AND %s IS NOT NULL) "
+        "WHERE at = 1 OR at = n OR at %% (n / %d + 1) = 0 ORDER BY at",
+        panels[panel].column, panels[panel].column, panels[panel].column, STEPS);
+    sqlite3_stmt *rows = NULL;
+    if (sql == NULL)
+        return kv_fail_memory(diag);
+    kv_err err = kv__sql_prepare(results, sql, &rows, diag);
+    sqlite3_free(sql);
+    fprintf(script, "$d%d << EOD\n", number);
+    if (err == KV_OK)
+        kv__sql_bind(rows, 1, "i", item->id);
+    int written = 0;
+    for (; err == KV_OK && (err = kv__sql_step(results, rows, diag)) == KV_OK; written++)
+        fprintf(script, "%.10g %.10g\n", fmax(1e-6, kv__sql_double(rows, 0)) * panels[panel].unit,
+                100 * kv__sql_double(rows, 1) / kv__sql_double(rows, 2));
+    fputs(written ? "EOD\n" : "NaN NaN\nEOD\n", script);
+    sqlite3_finalize(rows);
+    return err == KV_END ? KV_OK : err;
+}
+
+static kv_err write_panel(kv_results *results, const kv_serving_list *list, int shown, int panel,
+                          kv_sheet *sheet, kv_diag *diag)
+{
+    kv_err err = KV_OK;
+    for (int i = 0; i < shown && err == KV_OK; i++)
+        err = write_data(results, &list->item[i], i, panel, sheet->script, diag);
+    kv__sheet_panel(sheet, panel, panels[panel].title, panels[panel].label,
+                    panel == 0 ? "requests within (%)" : NULL);
+    fputs("set logscale x 10\nset yrange [0:100]\nset ytics 20\nplot ", sheet->script);
+    for (int i = 0; i < shown; i++) {
+        fprintf(sheet->script, "%s$d%d using 1:2", i > 0 ? ", " : "", i);
+        kv__sheet_style(sheet, i, true, false);
+    }
+    fputs("\n", sheet->script);
+    return err;
+}
+
+static kv_err write_all(kv_results *results, const kv_serving_list *list,
+                        const kv_plot_options *canvas, FILE *script, kv_diag *diag)
+{
+    kv_sheet sheet;
+    char title[512], caption[512];
+    int shown = list->items < MOST_SERIES ? list->items : MOST_SERIES;
+    kv__sheet_init(&sheet, canvas, script);
+    for (int i = 0; i < shown; i++) {
+        kv__serving_text(&list->item[i], title, sizeof title);
+        kv__sheet_series(&sheet, title, i, true, false);
+    }
+    kv__serving_caption(list, shown, caption, sizeof caption);
+    snprintf(title, sizeof title, "%s: latencies of requests", list->name);
+    kv__sheet_begin(&sheet, PANELS, title, caption);
+    kv_err err = KV_OK;
+    for (int p = 0; p < PANELS && err == KV_OK; p++)
+        err = write_panel(results, list, shown, p, &sheet, diag);
+    kv__sheet_end(&sheet);
+    return err;
+}
+
+static kv_err write_latency(kv_results *results, const kv_plot_options *canvas, FILE *script,
+                            kv_diag *diag)
+{
+    kv_serving_list list;
+    kv_mark mark = {kv_results_path(results), 0, 0};
+    kv_err err = kv__serving_list_load(
+        results, canvas,
+        "EXISTS (SELECT 1 FROM request_result r WHERE r.point_id = p.id AND r.e2e_s IS NOT NULL)",
+        &list, diag);
+    if (err != KV_OK)
+        return err;
+    err = list.items > 0 ? write_all(results, &list, canvas, script, diag)
+                         : kv_fail(diag, KV_ERR_INPUT, &mark,
+                                   "no latencies of requests are in it; run the experiment with "
+                                   "`request_results: true` under `serving`");
+    kv__serving_list_fini(&list);
+    return err;
+}

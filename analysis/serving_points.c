@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+#include "config.h"
+
+#include "analysis/serving_points.h"
+
+#include "analysis/sql.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char run_sql[] = "SELECT id, name, version, finished_at IS NOT NULL FROM run WHERE id "
+                              "= CASE ?1 WHEN 0 THEN (SELECT id FROM latest_run) ELSE ?1 END";
+
+/* Leaves of the settings that are not the same in all points, policies' own per policy. The part
+ * that a key belongs to is named where the key alone says little. */
+static const char point_sql[] =
+    "WITH leaf AS ("
+    " SELECT p.id, '' AS family, j.id AS place, j.fullkey, j.atom FROM serving_point p, "
+    "  json_tree(p.settings) j WHERE p.run_id = ?1 AND j.atom IS NOT NULL"
+    " UNION ALL"
+    " SELECT p.id, p.policy, j.id - 100000, 'policy' || j.fullkey, j.atom FROM serving_point p, "
+    "  json_tree(p.params) j WHERE p.run_id = ?1 AND j.atom IS NOT NULL),"
+    "point AS (SELECT count(*) AS points, count(DISTINCT chunk_size) AS chunks FROM serving_point "
+    " WHERE run_id = ?1),"
+    "varying AS (SELECT family, fullkey FROM leaf GROUP BY family, fullkey "
+    " HAVING count(DISTINCT atom) > 1 OR "
+    " count(*) < (SELECT count(*) FROM serving_point WHERE run_id = ?1 AND family IN ('', "
+    "policy))),"
+    "word AS (SELECT leaf.id, place, CASE WHEN fullkey = '$.device' THEN atom ELSE "
+    " replace(replace(replace(replace(replace(replace(fullkey, 'policy$.', ''), '$.', ''), "
+    "  'serving.', ''), 'tiers.', ''), 'scheduler.', ''), '.', ' ') || ' ' || atom END AS text "
+    " FROM leaf JOIN varying USING (family, fullkey)) "
+    "SELECT p.id, p.policy, p.policy || coalesce((SELECT group_concat(text, ', ') FROM "
+    " (SELECT ' ' || text AS text FROM word WHERE word.id = p.id ORDER BY place)), ''), "
+    " coalesce(p.chunk_size, 0), p.ttft_p99, p.tpot_p99, p.goodput, p.throughput_tok_s, p.number "
+    "FROM serving_point p WHERE p.run_id = ?1 AND %s ORDER BY p.number";
+
+static bool passes(const kv_plot_options *options, const char *policy, long long chunk,
+                   long long number)
+{
+    const kv_curve_filter *filter = &options->filter;
+    bool good = filter->policy_count == 0;
+    for (int i = 0; i < filter->policy_count && !good; i++)
+        good = strcmp(filter->policies[i], policy) == 0;
+    bool chunks = filter->chunk_count == 0;
+    for (int i = 0; i < filter->chunk_count && !chunks; i++)
+        chunks = filter->chunks[i] == chunk;
+    return good && chunks && (options->point == 0 || options->point == number + 1);
+}
+
+static kv_err read_run(kv_results *results, long long run_id, kv_serving_list *out, kv_diag *diag)
+{
+    kv_mark mark = {kv_results_path(results), 0, 0};
+    sqlite3_stmt *row = NULL;
+    kv_err err = kv__sql_prepare(results, run_sql, &row, diag);
+    if (err == KV_OK) {
+        kv__sql_bind(row, 1, "i", run_id);
+        err = kv__sql_step(results, row, diag);
+    }
+    if (err == KV_END)
+        err = run_id ? kv_fail(diag, KV_ERR_INPUT, &mark, "there is no run %lld", run_id)
+                     : kv_fail(diag, KV_ERR_INPUT, &mark, "there is no run in it");
+    if (err == KV_OK)
+        err = kv__sql_text(row, 1, &out->name, diag);
+    if (err == KV_OK)
+        err = kv__sql_text(row, 2, &out->version, diag);
+    if (err == KV_OK) {
+        out->run_id = sqlite3_column_int64(row, 0);
+        out->finished = sqlite3_column_int(row, 3) != 0;
+    }
+    sqlite3_finalize(row);
+    return err;
+}
+
+static kv_err add(kv_serving_list *list, sqlite3_stmt *row, kv_diag *diag)
+{
+    kv_serving_item *items = realloc(list->item, (size_t)(list->items + 1) * sizeof *items);
+    if (items == NULL)
+        return kv_fail_memory(diag);
+    list->item = items;
+    kv_serving_item *item = &items[list->items++];
+    *item = (kv_serving_item){.id = sqlite3_column_int64(row, 0),
+                              .chunk_tokens = sqlite3_column_int64(row, 3),
+                              .ttft_p99 = kv__sql_double(row, 4),
+                              .tpot_p99 = kv__sql_double(row, 5),
+                              .goodput = kv__sql_double(row, 6),
+                              .throughput_tok_s = kv__sql_double(row, 7)};
+    kv_err err = kv__sql_text(row, 1, &item->policy, diag);
+    return err == KV_OK ? kv__sql_text(row, 2, &item->label, diag) : err;
+}
+
+static kv_err read_points(kv_results *results, const kv_plot_options *options, const char *having,
+                          kv_serving_list *out, kv_diag *diag)
+{
+    char *sql = sqlite3_mprintf(point_sql, having != NULL ? having : "1");
+    sqlite3_stmt *rows = NULL;
+    if (sql == NULL)
+        return kv_fail_memory(diag);
+    kv_err err = kv__sql_prepare(results, sql, &rows, diag);
+    sqlite3_free(sql);
+    if (err == KV_OK)
+        kv__sql_bind(rows, 1, "i", out->run_id);
+    while (err == KV_OK && (err = kv__sql_step(results, rows, diag)) == KV_OK)
+        if (passes(options, (const char *)sqlite3_column_text(rows, 1),
+                   sqlite3_column_int64(rows, 3), sqlite3_column_int64(rows, 8)))
+            err = add(out, rows, diag);
+    sqlite3_finalize(rows);
+    return err == KV_END ? KV_OK : err;
+}
+
+kv_err kv__serving_list_load(kv_results *results, const kv_plot_options *options,
+                             const char *having, kv_serving_list *out, kv_diag *diag)
+{
+    *out = (kv_serving_list){.run_id = 0};
+    kv_err err = read_run(results, options->filter.run_id, out, diag);
+    if (err == KV_OK)
+        err = read_points(results, options, having, out, diag);
+    if (err != KV_OK)
+        kv__serving_list_fini(out);
+    return err;
+}
+
+void kv__serving_list_fini(kv_serving_list *list)
+{
+    for (int i = 0; i < list->items; i++) {
+        free(list->item[i].policy);
+        free(list->item[i].label);
+    }
+    free(list->item);
+    free(list->name);
+    free(list->version);
+    *list = (kv_serving_list){.run_id = 0};
+}
+
+void kv__serving_text(const kv_serving_item *item, char *out, size_t bytes)
+{
+    if (item->chunk_tokens > 0)
+        snprintf(out, bytes, "%s, chunk %lld", item->label, item->chunk_tokens);
+    else
+        snprintf(out, bytes, "%s", item->label);
+}
+
+void kv__serving_caption(const kv_serving_list *list, int shown, char *out, size_t bytes)
+{
+    char left_out[128] = "";
+    if (shown < list->items)
+        snprintf(left_out, sizeof left_out,
+                 "Shown: %d of %d; --policy, --chunk-size and --point select others. ", shown,
+                 list->items);
+    snprintf(out, bytes, "%skvsim %s, run %lld%s.", left_out, list->version, list->run_id,
+             list->finished ? "" : " (not complete)");
+}

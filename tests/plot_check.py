@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The kvsim authors
+"""Checks of plots, for plot_test.sh: plot_check.py WHAT FILE...
+
+Numbers come from the script that kvsim hands to gnuplot, and are compared with what Python counts in
+the database itself."""
+import json
+import re
+import sqlite3
+import sys
+import xml.etree.ElementTree as tree
+
+NAME = ("x'\" <img src=x onerror=alert(1)> </script>&amp; `touch pwned` $(touch pwned) \\ \x01\n"
+        "system 'touch pwned' ]]> @a {/*2 b}")
+
+
+def blocks(path):
+    """Data blocks of a script, by name: lists of rows of numbers."""
+    found, name = {}, None
+    for line in open(path, encoding="utf-8"):
+        start = re.match(r"(\$\w+) << EOD$", line)
+        if start:
+            name = start.group(1)
+            found[name] = []
+        elif line == "EOD\n":
+            name = None
+        elif name:
+            found[name].append([float(x) for x in line.split()])
+    return found
+
+
+def near(got, want, tolerance=1e-5):
+    assert abs(got - want) <= tolerance * max(1, abs(want)), (got, want)
+
+
+def query(database, sql, *values):
+    return sqlite3.connect(database).execute(sql, values).fetchall()
+
+
+def latency(script, database):
+    """The last panel's lines: every row says how many requests took at most so long."""
+    points = query(database, "SELECT id FROM serving_point ORDER BY number")
+    data = blocks(script)
+    for i, (point,) in enumerate(points):
+        times = [t for t, in query(database, "SELECT e2e_s FROM request_result WHERE point_id = ? "
+                                   "AND e2e_s IS NOT NULL", point)]
+        rows = data[f"$d{i}"]
+        assert len(rows) > 100
+        near(rows[0][0], min(times))
+        near(rows[-1][0], max(times))
+        near(rows[-1][1], 100)
+        for value, percent in rows:
+            under = sum(t <= value * (1 + 1e-9) for t in times)
+            strictly = sum(t < value * (1 - 1e-9) for t in times)
+            assert strictly < percent * len(times) / 100 + 1e-6 <= under + 1e-3, (value, percent)
+
+
+def timeline(script, database):
+    data = blocks(script)
+    rows = query(database, "SELECT time_s, used_bytes, running, waiting FROM timeline WHERE point_id "
+                 "= (SELECT id FROM serving_point WHERE number = 2) ORDER BY time_s")
+    assert len(rows) == len(data["$m0"]) == len(data["$r0"]) > 10
+    for memory, requests, row in zip(data["$m0"], data["$r0"], rows):
+        near(memory[0], row[0])
+        near(memory[1], row[1])
+        assert requests[1:] == [row[2], row[3]]
+
+
+def sets(database, point):
+    return query(database, "SELECT example, layer, kv_head, positions FROM retained_set WHERE "
+                 "point_id = ?", point)
+
+
+def first_points(database):
+    """By hand what kvsim says it shows: of each policy the smallest chunk size and, of its points,
+    the budget (or footprint) nearest to 0.5, of the first task."""
+    best = {}
+    for point, task, curve, policy, chunk, keep in query(
+            database, "SELECT id, task, curve, policy, chunk_size, coalesce(keep, kv_footprint) FROM "
+            "footprint_point WHERE turn IS NULL AND policy <> 'full' ORDER BY id"):
+        if task == "kv_multiturn" and chunk == 32:
+            key = (policy, curve)
+            if key not in best or abs(keep - 0.5) < abs(best[key][1] - 0.5):
+                best[key] = (point, keep)
+    return [point for point, _ in best.values()]
+
+
+def length(database, example):
+    return 1 + max(max(json.loads(p)) for p, in query(
+        database, "SELECT positions FROM retained_set WHERE example = ?", example) if p != "[]")
+
+
+def heads(script, database):
+    data = blocks(script)
+    points = first_points(database)
+    assert len(points) == 6 and sorted(data) == [f"$h{i}" for i in range(6)]
+    drawn = sorted(tuple(row[4] for row in data[f"$h{i}"]) for i in range(6))
+    wanted = []
+    for point in points:
+        share = {}
+        for example, layer, head, positions in sets(database, point):
+            share.setdefault((layer, head), []).append(
+                len(json.loads(positions)) / length(database, example))
+        wanted.append(tuple(100 * sum(s) / len(s) for _, s in sorted(share.items())))
+    for got, want in zip(drawn, sorted(wanted)):
+        for a, b in zip(got, want, strict=True):
+            near(a, b)
+
+
+def retained(script, database):
+    """At one position per column the boxes are the sets themselves."""
+    data = blocks(script)
+    drawn = sorted(str(sorted(int(row[2] + 0.5) * 10000 + x for row in data[f"$s{i}"][1:]
+                              for x in range(int(row[0]), int(row[1])))) for i in range(6))
+    example = query(database, "SELECT min(example) FROM retained_set JOIN footprint_point ON id = "
+                    "point_id WHERE task = 'kv_multiturn'")[0][0]
+    wanted = sorted(str(sorted((layer * 4 + head) * 10000 + x for name, layer, head, positions in
+                               sets(database, point) if name == example
+                               for x in json.loads(positions)))
+                    for point in first_points(database))
+    assert drawn == wanted
+
+
+def critical(script, database):
+    """Every critical footprint of the last task is drawn once, at its chunk size."""
+    data = blocks(script)
+    drawn = sorted((round(row[0]), round(row[1], 4)) for name, rows in data.items()
+                   if name[1] == "d" for row in rows[1:])
+    chunks = {32: 0, 128: 1, None: 2}
+    wanted = sorted((chunks[c], round(100 * f, 4)) for c, f in query(
+        database, "SELECT chunk_size, kv_footprint FROM critical_footprint WHERE turn IS NULL AND "
+        "policy <> 'full' AND status = 'ok' AND task = 'kv_recall'"))
+    assert drawn == wanted and len(drawn) > 5, (drawn, wanted)
+    crosses = sum(len(rows) - 1 for name, rows in data.items() if name[1] == "n")
+    assert crosses == query(database, "SELECT count(*) FROM critical_footprint WHERE turn IS NULL AND "
+                            "status = 'never' AND task = 'kv_recall'")[0][0]
+
+
+def turns(script, database):
+    data = blocks(script)
+    drawn = sorted((round(row[0]), round(row[1], 4)) for name, rows in data.items()
+                   if name[1] == "d" for row in rows[1:])
+    wanted = sorted((t, round(100 * f, 4)) for t, f in query(
+        database, "SELECT turn, kv_footprint FROM critical_footprint WHERE chunk_size = 128 AND "
+        "policy <> 'full' AND status = 'ok' AND turn IS NOT NULL AND task = 'kv_multiturn'"))
+    assert drawn == wanted and len(drawn) > 10, (drawn, wanted)
+
+
+def poison(database):
+    """Puts a hostile name wherever a name can stand."""
+    connection = sqlite3.connect(database)
+    for table, column in [("run", "name"), ("footprint_point", "task"), ("footprint_point", "label"),
+                          ("example", "task"), ("critical_footprint", "task"),
+                          ("critical_footprint", "label"), ("retained_set", "example"),
+                          ("timeline", "tier"), ("plan_point", "label"), ("plan_choice", "label")]:
+        try:
+            connection.execute(f"UPDATE OR REPLACE {table} SET {column} = ? || {column}", (NAME,))
+        except sqlite3.OperationalError as error:
+            assert "no such table" in str(error), error
+    for point, settings in connection.execute("SELECT id, settings FROM serving_point").fetchall():
+        settings = json.loads(settings)
+        settings["device"] = NAME + str(point)
+        connection.execute("UPDATE serving_point SET settings = ? WHERE id = ?",
+                           (json.dumps(settings), point))
+    connection.commit()
+
+
+def markup(path):
+    """An element or attribute that came from a name would be among these."""
+    names, texts = set(), []
+    for element in tree.parse(path).iter():
+        names.add(element.tag.split("}")[1])
+        assert not any(name.startswith("on") for name in element.attrib), element.attrib
+        texts.append(element.text or "")
+    assert not names & {"img", "script", "a", "image", "foreignObject"}, names
+    assert any("<img src=x onerror" in text for text in texts), "the name is not shown"
+
+
+globals()[sys.argv[1]](*sys.argv[2:])
