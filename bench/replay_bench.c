@@ -5,11 +5,13 @@
  *     replay_bench [TOKENS [THREADS]]
  *
  * Writes a file of contiguous f16 probabilities (4 examples of one layer, 8 query heads, 2 KV
- * heads) into $TMPDIR or /tmp, and prints, all measured in this one run: copy      bytes per second
- * of memcpy between two large buffers, one core replay    bytes per second of recorded causal
- * scores that one rank-based policy consumes which reads every row (observed_attention after the
- * prompt), one core budgets   the time of a curve of 16 budgets over the time of one budget threads
- * the time of one thread over that of N, on as many examples
+ * heads) into $TMPDIR or /tmp, and prints, all measured in this one run:
+ *
+ * - copy: bytes per second of memcpy between two large buffers, one core;
+ * - replay: bytes per second of recorded causal scores that one rank-based policy consumes which
+ *   reads every row (observed_attention after the prompt), one core;
+ * - budgets: the time of a curve of 16 budgets over the time of one budget;
+ * - threads: the time of one thread over that of N, on as many examples.
  */
 #include "config.h"
 
@@ -100,29 +102,37 @@ static hid_t half_type(void)
 }
 
 /* Row i gives 1/2 to itself, 1/4 to the key before, and so on: exact in binary16. */
+static void fill_row(uint16_t *row, int i)
+{
+    int last = i < 12 ? i : 12;
+    for (int back = 0; back <= last; back++)
+        row[i - back] = half_of_power(back < last ? -back - 1 : -back);
+}
+
+/* Written many rows at a time, as recorders do: the system then caches the file in large pieces. */
 static void put_probs(hid_t group, int tokens)
 {
+    int band = tokens < 512 ? tokens : 512;
     hsize_t shape[4] = {1, HEADS, (hsize_t)tokens, (hsize_t)tokens};
-    hsize_t start[4] = {0, 0, 0, 0}, count[4] = {1, 1, 1, (hsize_t)tokens};
     hid_t space = H5Screate_simple(4, shape, NULL), type = half_type();
-    hid_t memory = H5Screate_simple(1, &shape[3], NULL);
     hid_t set = H5Dcreate2(group, "probs", type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
-    uint16_t *row = calloc((size_t)tokens, sizeof *row);
+    uint16_t *rows = malloc((size_t)band * (size_t)tokens * sizeof *rows);
     for (int h = 0; h < HEADS; h++)
-        for (int i = 0; i < tokens; i++) {
-            memset(row, 0, (size_t)tokens * sizeof *row);
-            int last = i < 12 ? i : 12;
-            for (int back = 0; back <= last; back++)
-                row[i - back] = half_of_power(back < last ? -back - 1 : -back);
-            start[1] = (hsize_t)h;
-            start[2] = (hsize_t)i;
-            H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL);
-            H5Dwrite(set, type, memory, space, H5P_DEFAULT, row);
+        for (int first = 0; first < tokens; first += band) {
+            int count = tokens - first < band ? tokens - first : band;
+            hsize_t start[4] = {0, (hsize_t)h, (hsize_t)first, 0};
+            hsize_t size[4] = {1, 1, (hsize_t)count, (hsize_t)tokens};
+            memset(rows, 0, (size_t)band * (size_t)tokens * sizeof *rows);
+            for (int i = 0; i < count; i++)
+                fill_row(rows + (size_t)i * (size_t)tokens, first + i);
+            hid_t memory = H5Screate_simple(4, size, NULL);
+            H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, size, NULL);
+            H5Dwrite(set, type, memory, space, H5P_DEFAULT, rows);
+            H5Sclose(memory);
         }
-    free(row);
+    free(rows);
     H5Dclose(set);
     H5Tclose(type);
-    H5Sclose(memory);
     H5Sclose(space);
 }
 

@@ -8,6 +8,8 @@
 #include <math.h>
 #include <string.h>
 
+enum { ROWS_TOGETHER = 16 }; /* of a group's query heads, added in one go */
+
 /* The mass that the query at `position` puts on what it sees at the event: the candidates' chunk
  * alone, or all that is present and, for a probe beyond the chunk, the probes up to itself. */
 static double visible_mass(const kv_event *event, const float *row, int position)
@@ -108,12 +110,19 @@ void kv_score_window(const kv_event *event, double *score)
 
 void kv_score_accumulate(const kv_row_event *event, double *state)
 {
-    for (int g = 0; g < event->group_heads; g++) {
-        const float *row = event->row[g];
-        double weight = event->scale[g] / event->group_heads;
-        kv__kernels()->add_at(state, weight, row, event->kept, (size_t)event->kepts);
-        kv__kernels()->add(state + event->tail_first, weight, row + event->tail_first,
-                           (size_t)(event->position + 1 - event->tail_first));
+    const float *tail[ROWS_TOGETHER];
+    double weight[ROWS_TOGETHER];
+    for (int first = 0; first < event->group_heads; first += ROWS_TOGETHER) {
+        int rows = event->group_heads - first;
+        rows = rows < ROWS_TOGETHER ? rows : ROWS_TOGETHER;
+        for (int r = 0; r < rows; r++) {
+            const float *row = event->row[first + r];
+            weight[r] = event->scale[first + r] / event->group_heads;
+            tail[r] = row + event->tail_first;
+            kv__kernels()->add_at(state, weight[r], row, event->kept, (size_t)event->kepts);
+        }
+        kv__kernels()->add_rows(state + event->tail_first, weight, tail, rows,
+                                (size_t)(event->position + 1 - event->tail_first));
     }
 }
 

@@ -125,33 +125,39 @@ static void sums_pass_special_values_on(void **state)
 
 static void scaled_rows_are_added_in_place(void **state)
 {
+    enum { ROWS = 5 };
     uint64_t seed = 5;
-    float x[MOST];
-    double start[MOST];
+    float x[ROWS][MOST];
+    double start[MOST], scale[ROWS];
+    const float *row[ROWS];
     int32_t at[MOST / 2];
-    for (int i = 0; i < MOST; i++) {
-        x[i] = next_real(&seed);
-        start[i] = next_real(&seed);
+    for (int r = 0; r < ROWS; r++) {
+        row[r] = x[r];
+        scale[r] = next_real(&seed);
+        for (int i = 0; i < MOST; i++)
+            x[r][i] = next_real(&seed);
     }
+    for (int i = 0; i < MOST; i++)
+        start[i] = next_real(&seed);
     for (int i = 0; i < MOST / 2; i++)
         at[i] = 2 * i + (i & 1);
-    const double scale = 0.1234567890123;
-    for (const kv_kernels *const *k = kv__kernels_all(); *k != NULL; k++) {
-        double acc[MOST], acc_at[MOST], acc_from[MOST];
-        memcpy(acc, start, sizeof acc);
-        memcpy(acc_at, start, sizeof acc);
-        memcpy(acc_from, start, sizeof acc);
-        (*k)->add(acc, scale, x, MOST);
-        (*k)->add_at(acc_at, scale, x, at, MOST / 2);
-        (*k)->add_from(acc_from, scale, x, at, MOST / 2);
-        for (int i = 0; i < MOST; i++) {
-            assert_true(acc[i] == start[i] + scale * (double)x[i]);
-            bool listed = i / 2 < MOST / 2 && at[i / 2] == i;
-            assert_true(acc_at[i] == (listed ? acc[i] : start[i]));
-            assert_true(acc_from[i] ==
-                        (i < MOST / 2 ? start[i] + scale * (double)x[at[i]] : start[i]));
+    for (const kv_kernels *const *k = kv__kernels_all(); *k != NULL; k++)
+        for (int rows = 0; rows <= ROWS; rows++) {
+            double acc[MOST], acc_at[MOST], want[MOST];
+            memcpy(acc, start, sizeof acc);
+            memcpy(acc_at, start, sizeof acc);
+            memcpy(want, start, sizeof acc);
+            (*k)->add_rows(acc, scale, row, rows, MOST);
+            (*k)->add_at(acc_at, scale[0], x[0], at, MOST / 2);
+            for (int i = 0; i < MOST; i++) {
+                for (int r = 0; r < rows; r++)
+                    want[i] += scale[r] * (double)x[r][i];
+                assert_true(acc[i] == want[i]);
+                bool listed = i / 2 < MOST / 2 && at[i / 2] == i;
+                assert_true(acc_at[i] ==
+                            (listed ? start[i] + scale[0] * (double)x[0][i] : start[i]));
+            }
         }
-    }
 }
 
 static void rows_are_mixed_in_order(void **state)
@@ -202,6 +208,57 @@ static void one_number_out_of_range_is_found(void **state)
                     x[i] = right;
                 }
         }
+}
+
+static void widened_rows_are_summed_in_passing(void **state)
+{
+    uint64_t seed = 37;
+    uint16_t half[MOST];
+    float wide[MOST], want[MOST];
+    for (int i = 0; i < MOST; i++)
+        half[i] = (uint16_t)(next_bits(&seed) % 0x3c00);
+    for (const kv_kernels *const *k = kv__kernels_all(); *k != NULL; k++)
+        for (size_t n = 0; n <= MOST; n++)
+            for (int negative = 0; negative < 2; negative++) {
+                bool signs, want_signs;
+                half[n / 2] ^= negative ? 0x8000 : 0;
+                (*k)->widen(want, half, n);
+                float want_sum = (*k)->rough_sum(want, n, &want_signs);
+                assert_true((*k)->widen_row(wide, half, n, half, &signs) == want_sum);
+                assert_true(signs == want_signs && signs == (negative && n > 0));
+                assert_true(same_bits(wide, want, n * sizeof *wide));
+                half[n / 2] &= 0x7fff;
+            }
+}
+
+/* Each version against the exact sum, and all against the first bit by bit. */
+static void rough_sums_are_near_and_see_signs(void **state)
+{
+    uint64_t seed = 31;
+    float x[MOST];
+    for (int i = 0; i < MOST; i++)
+        x[i] = fabsf(next_real(&seed));
+    for (const kv_kernels *const *k = kv__kernels_all(); *k != NULL; k++) {
+        double exact = 0;
+        for (size_t n = 0; n <= MOST; n++) {
+            bool signs = true, other = true;
+            float sum = (*k)->rough_sum(x, n, &signs);
+            assert_true(fabs(sum - exact) <= (double)n * 0x1p-24 * exact);
+            assert_false(signs);
+            assert_true(kv__kernels_all()[0]->rough_sum(x, n, &other) == sum);
+            exact += n < MOST ? x[n] : 0;
+        }
+        for (size_t i = 0; i < MOST; i++) {
+            bool signs = false;
+            float right = x[i];
+            x[i] = -0.0f;
+            (*k)->rough_sum(x, MOST, &signs);
+            assert_true(signs);
+            x[i] = NAN;
+            assert_true(isnan((*k)->rough_sum(x, MOST, &signs)));
+            x[i] = right;
+        }
+    }
 }
 
 /* --- Softmax ------------------------------------------------------------------------------------
@@ -275,6 +332,8 @@ int main(void)
         cmocka_unit_test(scaled_rows_are_added_in_place),
         cmocka_unit_test(rows_are_mixed_in_order),
         cmocka_unit_test(one_number_out_of_range_is_found),
+        cmocka_unit_test(rough_sums_are_near_and_see_signs),
+        cmocka_unit_test(widened_rows_are_summed_in_passing),
         cmocka_unit_test(softmax_is_near_the_exact_one),
         cmocka_unit_test(softmax_of_far_and_equal_logits),
         cmocka_unit_test(versions_give_equal_softmax_bits),

@@ -90,6 +90,16 @@ kv_err kv_layer_load(kv_layer *layer, int number, unsigned want, const uint8_t *
  * the layer (valid until the next load) or at scratch, which must hold N floats and is filled. */
 const float *kv_layer_row(kv_layer *layer, int head, int r, float *scratch);
 
+/* What a row adds up to, in single precision, and whether any of it has its sign bit set: enough to
+ * tell a softmax from damage. */
+typedef struct kv_row_check {
+    float sum;
+    bool signs;
+} kv_row_check;
+/* The same, and checks the row in passing. */
+const float *kv_layer_row_checked(kv_layer *layer, int head, int r, float *scratch,
+                                  kv_row_check *check);
+
 /* Keys and values of one KV head as float [N][D]; NULL if not wanted or not in the file. */
 const float *kv_layer_keys(const kv_layer *layer, int kv_head);
 const float *kv_layer_values(const kv_layer *layer, int kv_head);

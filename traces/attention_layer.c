@@ -59,6 +59,25 @@ const float *kv_layer_row(kv_layer *layer, int head, int r, float *scratch)
     return layer->row(layer, head, r, scratch);
 }
 
+/* Rows are asked for by position, head after head, so that each begins where the processor sees no
+ * stream yet. Its neighbour, to be asked for when all heads had their turn, is fetched meanwhile.
+ */
+const float *kv_layer_row_checked(kv_layer *layer, int head, int r, float *scratch,
+                                  kv_row_check *check)
+{
+    const kv_kernels *kernels = kv__kernels();
+    size_t keys = (size_t)layer->example->query_pos[r] + 1;
+    if (layer->row == row_widened) {
+        const unsigned char *row = kv__slab_row(&layer->rows, head, r);
+        const void *next = row + (size_t)layer->rows.width * layer->rows.element;
+        check->sum = kernels->widen_row(scratch, row, keys, next, &check->signs);
+        return scratch;
+    }
+    const float *row = layer->row(layer, head, r, scratch);
+    check->sum = kernels->rough_sum(row, keys, &check->signs);
+    return row;
+}
+
 /* --- Opening ---------------------------------------------------------------------------------- */
 
 kv_err kv_layer_new(kv_attention *attention, int example, kv_layer **out, kv_diag *diag)

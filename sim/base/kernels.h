@@ -26,18 +26,24 @@ typedef struct kv_kernels {
     double (*sum)(const float *x, size_t n);
     double (*sum_at)(const float *x, const int32_t *at, size_t n);
 
-    /* acc[i] += scale * x[i]. */
-    void (*add)(double *acc, double scale, const float *x, size_t n);
+    /* acc[i] += scale[r] * row[r][i] for each of the rows, in their order. */
+    void (*add_rows)(double *acc, const double *scale, const float *const *row, int rows, size_t n);
     /* acc[at[i]] += scale * x[at[i]], each position once. */
     void (*add_at)(double *acc, double scale, const float *x, const int32_t *at, size_t n);
-    /* acc[i] += scale * x[at[i]]. */
-    void (*add_from)(double *acc, double scale, const float *x, const int32_t *at, size_t n);
 
     /* out[d] += the sum of weight[j] * rows[j * width + d] over j in 0..n, in the order of j. */
     void (*mix)(double *out, const float *weight, const float *rows, size_t n, size_t width);
     /* The same over the n rows j = at[i]. */
     void (*mix_at)(double *out, const float *weight, const float *rows, const int32_t *at, size_t n,
                    size_t width);
+
+    /* The sum of x[0..n) in single precision: element i goes into partial sum i % 16, these are
+     * added as in `sum`. *signs tells whether some element has its sign bit set. For checks only.
+     */
+    float (*rough_sum)(const float *x, size_t n, bool *signs);
+    /* widen, and rough_sum of out, in one go. What lies at `ahead` is to be widened soon: it is
+     * fetched into the cache meanwhile; it need not be readable. */
+    float (*widen_row)(float *out, const void *half, size_t n, const void *ahead, bool *signs);
 
     /* Does every x[i] lie in 0..most? (A NaN does not, -0 does.) */
     bool (*within)(const float *x, size_t n, float most);

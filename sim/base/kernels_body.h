@@ -9,6 +9,7 @@
  * instruction set has. The lane that an element belongs to is thereby part of the source. */
 #include "sim/base/kernels.h"
 
+#include <math.h>
 #include <string.h>
 
 typedef float float4 __attribute__((vector_size(16)));
@@ -24,6 +25,12 @@ typedef uint32_t words __attribute__((vector_size(KV__VECTOR_BYTES)));
  * convention, and compilers warn of it even where the call is inlined. */
 #define LOAD(vector, from) memcpy(&(vector), (from), sizeof(vector))
 #define STORE(to, vector) memcpy((to), &(vector), sizeof(vector))
+/* Of the next loop, whose few turns are known: -O2 alone leaves it rolled. */
+#ifdef __clang__
+#define KV__UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define KV__UNROLL _Pragma("GCC unroll 8")
+#endif
 #ifndef KV__DOUBLES
 #define KV__DOUBLES(four) __builtin_convertvector((four), double4)
 #endif
@@ -126,31 +133,46 @@ static double sum_at(const float *x, const int32_t *at, size_t n)
 
 /* --- Scaled accumulation ---------------------------------------------------------------------- */
 
-static void add(double *acc, double scale, const float *x, size_t n)
+/* The sums of LANES elements stay in registers while the rows pass by. */
+static void add_rows_lanes(double *acc, const double *scale, const float *const *row, int rows,
+                           size_t i)
+{
+    double4 a, b, c, d;
+    LOAD(a, acc + i);
+    LOAD(b, acc + i + 4);
+    LOAD(c, acc + i + 8);
+    LOAD(d, acc + i + 12);
+    for (int r = 0; r < rows; r++) {
+        float4 a4, b4, c4, d4;
+        LOAD(a4, row[r] + i);
+        LOAD(b4, row[r] + i + 4);
+        LOAD(c4, row[r] + i + 8);
+        LOAD(d4, row[r] + i + 12);
+        a += scale[r] * KV__DOUBLES(a4);
+        b += scale[r] * KV__DOUBLES(b4);
+        c += scale[r] * KV__DOUBLES(c4);
+        d += scale[r] * KV__DOUBLES(d4);
+    }
+    STORE(acc + i, a);
+    STORE(acc + i + 4, b);
+    STORE(acc + i + 8, c);
+    STORE(acc + i + 12, d);
+}
+
+static void add_rows(double *acc, const double *scale, const float *const *row, int rows, size_t n)
 {
     size_t i = 0;
-    for (; i + 4 <= n; i += 4) {
-        float4 four;
-        double4 old;
-        LOAD(four, x + i);
-        LOAD(old, acc + i);
-        old += scale * KV__DOUBLES(four);
-        STORE(acc + i, old);
-    }
+    for (; i + LANES <= n; i += LANES)
+        add_rows_lanes(acc, scale, row, rows, i);
     for (; i < n; i++)
-        acc[i] += scale * (double)x[i];
+        for (int r = 0; r < rows; r++)
+            acc[i] += scale[r] * (double)row[r][i];
 }
 
 static void add_at(double *acc, double scale, const float *x, const int32_t *at, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         acc[at[i]] += scale * (double)x[at[i]];
-}
-
-static void add_from(double *acc, double scale, const float *x, const int32_t *at, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        acc[i] += scale * (double)x[at[i]];
 }
 
 /* --- Weighted sums of rows -------------------------------------------------------------------- */
@@ -203,6 +225,70 @@ static void mix(double *out, const float *weight, const float *rows, size_t n, s
 
 /* --- Ranges --------------------------------------------------------------------------------------
  */
+
+/* Partial sums of LANES elements and the bits that any of them has. */
+typedef struct rough {
+    floats part[LANES / WIDE];
+    ints bits;
+} rough;
+
+#define ROUGH_ADD(r, x)                                                                            \
+    KV__UNROLL                                                                                     \
+    for (int k_ = 0; k_ < LANES / WIDE; k_++) {                                                    \
+        floats some_;                                                                              \
+        LOAD(some_, (x) + k_ * WIDE);                                                              \
+        (r).bits |= (ints)some_;                                                                   \
+        (r).part[k_] += some_;                                                                     \
+    }
+
+/* With the elements x[i..n) that fill no LANES. */
+static float rough_end(const rough *r, const float *x, size_t i, size_t n, bool *signs)
+{
+    float lane[LANES];
+    STORE(lane, r->part);
+    *signs = false;
+    for (int k = 0; k < WIDE; k++)
+        *signs = *signs || r->bits[k] < 0;
+    for (; i < n; i++) {
+        lane[i % LANES] += x[i];
+        *signs = *signs || signbit(x[i]);
+    }
+    for (int distance = LANES / 2; distance > 0; distance /= 2)
+        for (int k = 0; k < distance; k++)
+            lane[k] += lane[k + distance];
+    return lane[0];
+}
+
+static float rough_sum(const float *x, size_t n, bool *signs)
+{
+    rough r = {0};
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        ROUGH_ADD(r, x + i);
+    return rough_end(&r, x, i, n, signs);
+}
+
+static float widen_row(float *out, const void *half, size_t n, const void *ahead, bool *signs)
+{
+    enum { LINE_HALVES = 32 };
+    const unsigned char *from = half, *next = ahead;
+    rough r = {0};
+    size_t i = 0;
+    for (; i + LINE_HALVES <= n; i += LINE_HALVES) {
+        __builtin_prefetch(next + 2 * i, 0, 2);
+        KV__UNROLL
+        for (size_t k = 0; k < LINE_HALVES; k += WIDE)
+            KV__WIDEN(out + i + k, from + 2 * (i + k));
+        ROUGH_ADD(r, out + i);
+        ROUGH_ADD(r, out + i + LANES);
+    }
+    widen(out + i, from + 2 * i, n - i);
+    if (i + LANES <= n) {
+        ROUGH_ADD(r, out + i);
+        i += LANES;
+    }
+    return rough_end(&r, out, i, n, signs);
+}
 
 static bool within(const float *x, size_t n, float most)
 {
@@ -317,9 +403,10 @@ const kv_kernels KV__KERNELS = {
     .widen = widen,
     .sum = sum,
     .sum_at = sum_at,
-    .add = add,
+    .add_rows = add_rows,
     .add_at = add_at,
-    .add_from = add_from,
+    .rough_sum = rough_sum,
+    .widen_row = widen_row,
     .mix = mix,
     .mix_at = mix_at,
     .within = within,

@@ -102,7 +102,8 @@ typedef struct kv__stage {
     kv_view view;
     uint8_t *wanted;        /* [rows] recorded rows that some lane or measure reads */
     const float **row;      /* [heads] the current position's rows */
-    float *row_scratch;     /* [heads][N] */
+    float *row_scratch;     /* [heads][row_stride] */
+    size_t row_stride;      /* N, and what fills the last cache line */
     const float **value;    /* [kv_heads] values of the layer, NULL if not recorded */
     double *full_output;    /* [heads][head_dim] output of the full row */
     double *full_norm;      /* [heads] */
