@@ -18,7 +18,7 @@ enum { MOST_FILE_BYTES = 1 << 28 };
 typedef struct reading {
     const char *path;
     int line;
-    int column_of[KV__CSV_COLUMNS]; /* place in the row of each number that is wanted */
+    int column_of[KV__CSV_COLUMNS]; /* place in the row of each number that is wanted; -1: none */
     int columns;
     int label_at; /* -1: none */
     kv_diag *diag;
@@ -55,12 +55,14 @@ static kv_err read_header(reading *at, char *line, const char *label, const char
     if (label != NULL && at->label_at < 0)
         return complain(at, "the header lacks the column", label);
     for (at->columns = 0; columns[at->columns] != NULL; at->columns++) {
+        bool optional = *columns[at->columns] == '?';
+        const char *name = columns[at->columns] + optional;
         at->column_of[at->columns] = -1;
         for (int c = 0; c < cells; c++)
-            if (strcmp(cell[c], columns[at->columns]) == 0)
+            if (strcmp(cell[c], name) == 0)
                 at->column_of[at->columns] = c;
-        if (at->column_of[at->columns] < 0)
-            return complain(at, "the header lacks the column", columns[at->columns]);
+        if (at->column_of[at->columns] < 0 && !optional)
+            return complain(at, "the header lacks the column", name);
     }
     return KV_OK;
 }
@@ -71,6 +73,8 @@ static kv_err read_row(const reading *at, char *line, kv__csv *out)
     char *cell[MOST];
     int cells = split(line, cell, MOST);
     for (int c = 0; c < at->columns; c++) {
+        if (at->column_of[c] < 0)
+            continue;
         if (at->column_of[c] >= cells)
             return complain(at, "the row ends too early:", line);
         char *end, *text = cell[at->column_of[c]];

@@ -21,7 +21,8 @@ typedef struct kv__csv {
 } kv__csv;
 
 /* Reads a CSV file with a header. label_column may be NULL; columns ends with NULL, at most
- * KV__CSV_COLUMNS, all must be there; others are passed over. *absent (may be NULL) tells that
+ * KV__CSV_COLUMNS. All must be there, but for those with a '?' before their name, which are 0 where
+ * they are not; others are passed over. *absent (may be NULL) tells that
  * there is no such file, which is else an error. */
 kv_err kv__csv_read(const char *path, const char *label_column, const char *const *columns,
                     kv__csv *out, bool *absent, kv_diag *diag) KV_MUST_USE;

@@ -8,11 +8,12 @@
  * the mixture of a layer. Chunks that share a step are taken as several chunks of their typical
  * size sum(c^2) / sum(c): a table has one chunk per step, and reading it at the sum of the chunks
  * would let tokens attend across requests. Sequences of uneven length cost t_mean + alpha (t_max -
- * t_mean). */
+ * t_mean), alpha by their number (step_time_skew.h). */
 #include "config.h"
 
 #include "models/step_time.h"
 #include "models/step_time_grid.h"
+#include "models/step_time_skew.h"
 #include "sim/base/file.h"
 
 #include <math.h>
@@ -25,7 +26,7 @@ typedef struct table {
     kv__curve per_sequence;
     kv__grid4 attention; /* us of one layer */
     kv__sheet mixture;   /* us of one layer over tokens and touched experts; may be empty */
-    double alpha;        /* of uneven lengths */
+    kv__skew skew;       /* of uneven lengths */
     double layers;       /* attention layers */
     double mixture_layers;
     double scale;              /* ns of the server per us of the table */
@@ -126,28 +127,6 @@ static kv_err read_attention(const char *directory, kv__grid4 *out, kv_diag *dia
     return err;
 }
 
-/* Least squares of t_skew - t_mean on t_max - t_mean through the origin; 0 without a file. */
-static kv_err fit_alpha(const char *directory, double *alpha, kv_diag *diag)
-{
-    const char *columns[] = {"t_mean_us", "t_max_us", "t_skew_us", NULL};
-    char *path = kv_path_resolve(directory, "skew.csv");
-    if (path == NULL)
-        return kv_fail_memory(diag);
-    kv__csv csv;
-    bool absent;
-    kv_err err = kv__csv_read(path, NULL, columns, &csv, &absent, diag);
-    double xy = 0, xx = 0;
-    for (size_t r = 0; err == KV_OK && r < csv.rows; r++) {
-        const double *t = &csv.value[3 * r];
-        xy += (t[1] - t[0]) * (t[2] - t[0]);
-        xx += (t[1] - t[0]) * (t[1] - t[0]);
-    }
-    *alpha = xx > 0 ? fmin(1, fmax(0, xy / xx)) : 0;
-    kv__csv_fini(&csv);
-    free(path);
-    return err;
-}
-
 /* The mixture of one layer over tokens and touched experts; empty without a file. */
 static kv_err read_mixture(const char *directory, kv__sheet *out, kv_diag *diag)
 {
@@ -173,7 +152,7 @@ static kv_err read_tables(table *t, const char *directory, kv_diag *diag)
     if (err == KV_OK)
         err = read_attention(directory, &t->attention, diag);
     if (err == KV_OK)
-        err = fit_alpha(directory, &t->alpha, diag);
+        err = kv__skew_read(directory, &t->skew, diag);
     if (err == KV_OK)
         err = read_mixture(directory, &t->mixture, diag);
     return err;
@@ -218,6 +197,7 @@ static void close_table(void *state)
     kv__curve_fini(&t->per_sequence);
     kv__grid4_fini(&t->attention);
     kv__sheet_fini(&t->mixture);
+    kv__skew_fini(&t->skew);
     free(t->outside);
     free(t);
 }
@@ -245,10 +225,11 @@ static double uneven(const table *t, double chunk, double history, const kv_step
     double n = (double)batch->decodes, e = t->entries_per_token;
     double mean = n > 0 ? (double)batch->decode_entries / e / n : 0;
     double even = kv__grid4_at(&t->attention, chunk, history, n, mean);
-    if (n < 2 || t->alpha <= 0)
+    double alpha = kv__skew_alpha(&t->skew, n, chunk > 0);
+    if (alpha <= 0)
         return even;
     double longest = (double)batch->decode_longest / e;
-    return even + t->alpha * (kv__grid4_at(&t->attention, chunk, history, n, longest) - even);
+    return even + alpha * (kv__grid4_at(&t->attention, chunk, history, n, longest) - even);
 }
 
 static double mixed(const void *state, const kv_step_batch *batch)
@@ -303,7 +284,7 @@ static void ramp(const void *state, const kv_step_batch *batch, kv_step_ramp *ou
 {
     const table *t = state;
     double n = (double)batch->decodes, e = t->entries_per_token;
-    double alpha = batch->decodes < 2 ? 0 : t->alpha;
+    double alpha = kv__skew_alpha(&t->skew, n, false);
     piece even = piece_at(t, n, batch->decode_entries, e * n, 1 - alpha);
     *out = (kv_step_ramp){.first = kv__fine(around_attention(t, n, (double)batch->sequences)) +
                                    even.value,

@@ -44,6 +44,8 @@ const kv_param kv_tier_params[] = {
 static const kv_param top_params[] = {
     NUMBER("kv_blocks", AT(kv_blocks), "0", 0, 4e9, "blocks",
            "blocks of the GPU's cache as measured on a server; 0: computed from memory"),
+    NUMBER("reserved_blocks", AT(reserved_blocks), "1", 0, 1 << 20, "blocks",
+           "of these, that no request gets: vLLM keeps one, its null block"),
     NUMBER("block_size", AT(block_tokens), "16", 1, 1 << 20, "tokens", "tokens of one block"),
     NUMBER("tensor_parallel", AT(tensor_parallel), "1", 1, 1024, "devices",
            "devices that share one replica's model"),
@@ -396,11 +398,14 @@ static kv_err find_blocks(kv_serving_point *point, double block_bytes, const kv_
                   kv_model_weight_bytes(point->model) / group - activation_bytes(c, point->model) -
                   (double)c->reserve_bytes;
     double blocks = c->kv_blocks > 0 ? (double)c->kv_blocks : floor(room * group / block_bytes);
+    blocks -= (double)c->reserved_blocks;
     if (blocks < 1 || blocks > 4e9)
         return kv_fail(diag, KV_ERR_INPUT, mark,
                        "%s leaves %.3g GB per device for the KV cache of %s: expected room for at "
-                       "least one block of %.3g MB; use more devices (tensor_parallel)",
-                       point->device->name, room * 1e-9, point->model->name, block_bytes * 1e-6);
+                       "least one block of %.3g MB beside the %lld reserved; use more devices "
+                       "(tensor_parallel)",
+                       point->device->name, room * 1e-9, point->model->name, block_bytes * 1e-6,
+                       c->reserved_blocks);
     point->settings.kv_blocks = (int64_t)blocks;
     return KV_OK;
 }

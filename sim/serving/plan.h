@@ -20,7 +20,8 @@ typedef struct kv_tier_config {
 
 /* Scalars of the section and of the mappings in it. */
 typedef struct kv_serving_config {
-    long long kv_blocks; /* 0: computed from the device's memory */
+    long long kv_blocks;       /* 0: computed from the device's memory */
+    long long reserved_blocks; /* of these, held by the server itself */
     long long block_tokens;
     long long tensor_parallel;
     long long replicas;
