@@ -30,6 +30,13 @@
 /* What `apply` rewrites. */
 enum { KV_CHANGES_KEYS = 1, KV_CHANGES_VALUES = 2 };
 
+/* What transforms need beside KV_NEEDS_*. */
+enum {
+    KV_NEEDS_MODALITY = 256,   /* the dataset modality */
+    KV_NEEDS_EVENT_ROWS = 512, /* the last row of every step after which entries may leave */
+    KV_NEEDS_FULL = 1024       /* a retention policy that drops nothing */
+};
+
 /* The end of a step, as one KV head sees it. Positions are token positions, ascending. Rows of
  * arrays are [head_dim] at position * head_dim. */
 typedef struct kv_transform_step {
@@ -51,9 +58,18 @@ typedef struct kv_transform_step {
                            reads them again after the call. NULL where the recording has none */
     double *state;      /* [state_doubles * N] of this KV head, zeroed at the layer's start; NULL if
                            state_doubles is 0 */
-    double *work;       /* 4 N doubles that a call may use as it likes */
+    double *head_state; /* [head_doubles] of this KV head, likewise */
+    double *work;       /* work_doubles that a call may use as it likes */
     int32_t *order;     /* N numbers likewise */
 } kv_transform_step;
+
+/* What bytes depend on. */
+typedef struct kv_transform_size {
+    const kv_shape *shape;
+    int layer;
+    double entries; /* of one KV head of the layer, above 0, after `apply` has seen them */
+    bool prefill;   /* the prompt is not yet complete */
+} kv_transform_size;
 
 typedef struct kv_transform {
     const char *name;         /* as users write it */
@@ -74,12 +90,18 @@ typedef struct kv_transform {
     /* The other layer whose recorded keys and values `apply` needs (merging across layers), or -1.
      * Default: -1. */
     int (*partner)(const void *config, const kv_shape *shape, int layer);
+    /* Doubles of head_state. Default: none. */
+    size_t (*head_doubles)(const void *config, const kv_shape *shape);
+    /* Doubles of work for an example of N tokens. Default: 4 N. */
+    size_t (*work_doubles)(const void *config, const kv_shape *shape, int tokens);
+    /* Changes the scores that the retention policy has just given, which rank what leaves: score
+     * is [event->scored]. Default: nothing. */
+    void (*prior)(const void *config, const kv_event *event, double *score);
     /* Rewrites what is stored. Default: nothing. */
     void (*apply)(const kv_transform_step *step);
-    /* Bytes of `entries` entries (above 0) of one KV head of a layer, as a share of those of plain
-     * entries: 1 changes nothing. entries counts the newest tokens too, which a residual window
-     * may leave as they are. Default: 1. */
-    double (*bytes)(const void *config, const kv_shape *shape, int layer, double entries);
+    /* Bytes that entries take, as a share of those of plain entries: 1 changes nothing. Entries of
+     * the step that runs are plain until it ends; they are not counted. Default: 1. */
+    double (*bytes)(const void *config, const kv_transform_size *size);
 } kv_transform;
 
 /* The table of all transforms, in the order of policies/policies.am; ends with NULL. */

@@ -2,6 +2,7 @@
  * SPDX-FileCopyrightText: The kvsim authors */
 #include "config.h"
 
+#include "policies/draw.h"
 #include "policies/retention.h"
 #include "policies/retention_params.h"
 
@@ -11,25 +12,12 @@ static const kv_param params[] = {
     KV_ROW_SEED(NULL),  KV_ROW_INTERVAL("512"), KV_ROW_ROUNDING("half_up"),
     KV_ROW_END};
 
-/* The finaliser of splitmix64 (Steele et al. 2014): a bijection of 64 bits that mixes well. */
-static uint64_t mix(uint64_t z)
-{
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
-}
-
 /* A draw per (seed, example, layer, KV head, token): the same whatever else is replayed. */
 static void score(const kv_event *event, double *out)
 {
     const kv_retention_config *config = event->config;
-    uint64_t key = mix(event->view->stream + (uint64_t)config->seed);
-    key = mix(key ^ (uint64_t)event->view->layer << 32 ^ (uint64_t)event->kv_head);
     for (int k = 0; k < event->scored; k++)
-        out[k] = (double)(mix(key +
-                              UINT64_C(0x9e3779b97f4a7c15) * ((uint64_t)event->candidate[k] + 1)) >>
-                          11) *
-                 0x1p-53;
+        out[k] = kv_draw(event->view, config->seed, event->kv_head, event->candidate[k]);
 }
 
 /* The floor that any score has to beat. */
