@@ -32,6 +32,12 @@ typedef struct kv_method {
     const kv_preset *presets; /* NULL: none */
 } kv_method;
 
+/* A policy with its settings, as a part of a point. */
+typedef struct kv_part {
+    kv_method method;
+    void *config; /* of method.config_bytes */
+} kv_part;
+
 /* "retention", "transform" or "read". */
 const char *kv_family_name(kv_family family);
 

@@ -2,30 +2,33 @@
  * SPDX-FileCopyrightText: The kvsim authors */
 #include "config.h"
 
+#include "policies/method.h"
 #include "policies/replacement.h"
-#include "policies/retention.h"
 #include "sim/listing.h"
 
 static kv_err visit_policies(kv_list_show *show, void *closure, kv_diag *diag)
 {
-    for (const kv_retention *const *p = kv_retention_all(); *p != NULL; p++) {
-        const kv_fact facts[] = {{"stage", (*p)->stage}, {"source", (*p)->cite}};
-        const kv_listed item = {.name = (*p)->name,
-                                .group = "retention",
-                                .brief = (*p)->brief,
+    for (int i = 0; i < kv_methods(); i++) {
+        kv_method m = kv_method_get(i);
+        const kv_fact facts[] = {{"stage", m.stage}, {"source", m.cite}};
+        const kv_listed item = {.name = m.name,
+                                .group = kv_family_name(m.family),
+                                .stage = m.stage,
+                                .brief = m.brief,
                                 .facts = facts,
                                 .fact_count = 2,
-                                .params = (*p)->params,
-                                .presets = (*p)->presets};
+                                .params = m.params,
+                                .presets = m.presets};
         show(closure, &item);
     }
     for (const kv_replacement *const *p = kv_replacement_all(); *p != NULL; p++) {
-        const kv_fact facts[] = {{"source", (*p)->cite}};
+        const kv_fact facts[] = {{"stage", "retrieval"}, {"source", (*p)->cite}};
         const kv_listed item = {.name = (*p)->name,
                                 .group = "replacement",
+                                .stage = "retrieval",
                                 .brief = (*p)->brief,
                                 .facts = facts,
-                                .fact_count = 1,
+                                .fact_count = 2,
                                 .params = (*p)->params};
         show(closure, &item);
     }
@@ -34,7 +37,8 @@ static kv_err visit_policies(kv_list_show *show, void *closure, kv_diag *diag)
 
 static const kv_list_kind policies = {
     .name = "policies",
-    .brief = "which KV entries of a sequence stay; which blocks a full tier drops",
+    .brief = "which KV entries stay, how they are stored, which are read; which blocks a full tier "
+             "drops",
     .visit = visit_policies,
 };
 

@@ -16,6 +16,7 @@ typedef struct kv_fact {
 typedef struct kv_listed {
     const char *name;
     const char *group;    /* what it belongs with in the list, NULL: nothing */
+    const char *stage;    /* where in the life of a cache it acts, NULL: nothing to say */
     const char *brief;    /* one line */
     const kv_fact *facts; /* [fact_count] */
     int fact_count;

@@ -49,21 +49,14 @@ static kv_err read_chunk_size(const reader *r, long long *tokens, kv_diag *diag)
                    "chunk_size is '%s', expected a number of tokens from 1 or `whole`", text);
 }
 
-static bool same_config(const kv_point_spec *a, const kv_point_spec *b)
-{
-    if (a->policy != b->policy)
-        return false;
-    for (const kv_param *p = a->policy->params; p->name != NULL; p++)
-        if (!kv_param_equal(p, a->config, b->config))
-            return false;
-    return true;
-}
-
 static bool names_a_file(const kv_point_spec *spec)
 {
-    for (const kv_param *p = spec->policy->params; p->name != NULL; p++)
-        if (p->type == KV_PATH && !kv_param_absent(p, spec->config))
-            return true;
+    for (int i = 0; i < kv_spec_named(spec); i++) {
+        kv_part part = kv_spec_get(spec, i);
+        for (const kv_param *p = part.method.params; p->name != NULL; p++)
+            if (p->type == KV_PATH && !kv_param_absent(p, part.config))
+                return true;
+    }
     return false;
 }
 
@@ -87,7 +80,7 @@ static kv_err read_policy(reader *r, int *point, kv_diag *diag)
                       "chunk_size within the policy; expected it in the column chunk_size only");
     for (*point = 0; err == KV_OK && *point < points->count; ++*point)
         if (points->point[*point].chunk_tokens == chunk_tokens &&
-            same_config(&points->point[*point], cell.point))
+            kv_spec_same(&points->point[*point], cell.point))
             break;
     if (err == KV_OK && *point == points->count)
         err = kv_point_list_add(points, cell.point, chunk_tokens, diag);
@@ -279,10 +272,13 @@ static bool is_point(const planner *p, const kv_sweep_point *point, const kv_poi
                      const char *task)
 {
     kv_point_spec planned = {.policy = point->replay.policy,
-                             .config = (void *)point->replay.config};
+                             .config = (void *)point->replay.config,
+                             .implied = point->implied,
+                             .part = (kv_part *)point->replay.part,
+                             .parts = point->replay.parts};
     if (point->info.task != NULL ? strcmp(point->info.task, task) != 0 : !p->same_examples)
         return false;
-    return point->info.chunk_tokens == spec->chunk_tokens && same_config(&planned, spec) &&
+    return point->info.chunk_tokens == spec->chunk_tokens && kv_spec_same(&planned, spec) &&
            (!names_a_file(spec) || strcmp(point->replay.directory, spec->directory) == 0);
 }
 

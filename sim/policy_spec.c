@@ -19,11 +19,20 @@ static const kv_param chunk_row = {.name = "chunk_size",
 
 /* --- Points ------------------------------------------------------------------------ */
 
-static void point_fini(kv_point_spec *point)
+static void config_free(const kv_param *params, void *config)
 {
-    if (point->config != NULL)
-        kv_params_fini(point->policy->params, point->config);
-    free(point->config);
+    if (config != NULL)
+        kv_params_fini(params, config);
+    free(config);
+}
+
+void kv__point_fini(kv_point_spec *point)
+{
+    if (point->policy != NULL)
+        config_free(point->policy->params, point->config);
+    for (int i = 0; i < point->parts; i++)
+        config_free(point->part[i].method.params, point->part[i].config);
+    free(point->part);
     free(point->directory);
     *point = (kv_point_spec){0};
 }
@@ -31,7 +40,7 @@ static void point_fini(kv_point_spec *point)
 static void truncate_list(kv_point_list *list, int count)
 {
     while (list->count > count)
-        point_fini(&list->point[--list->count]);
+        kv__point_fini(&list->point[--list->count]);
 }
 
 void kv_point_list_fini(kv_point_list *list)
@@ -41,9 +50,8 @@ void kv_point_list_fini(kv_point_list *list)
     *list = (kv_point_list){0};
 }
 
-/* Appends a point with a zeroed configuration; NULL: no memory. */
-static kv_point_spec *new_point(kv_point_list *list, const kv_retention *policy,
-                                const char *directory, kv_mark mark)
+/* Appends a point without policies; NULL: no memory. */
+static kv_point_spec *new_point(kv_point_list *list, const char *directory, kv_mark mark)
 {
     if (list->count == list->capacity) {
         int capacity = 2 * list->capacity + 8;
@@ -53,26 +61,59 @@ static kv_point_spec *new_point(kv_point_list *list, const kv_retention *policy,
         list->point = larger;
         list->capacity = capacity;
     }
-    kv_point_spec point = {policy, calloc(1, policy->config_bytes), KV_CHUNK_NOT_GIVEN,
-                           strdup(directory), mark};
-    if (point.config == NULL || point.directory == NULL) {
-        point_fini(&point);
+    kv_point_spec point = {
+        .chunk_tokens = KV_CHUNK_NOT_GIVEN, .directory = strdup(directory), .mark = mark};
+    if (point.directory == NULL)
         return NULL;
-    }
     list->point[list->count] = point;
     return &list->point[list->count++];
+}
+
+/* Gives a point a policy with a zeroed configuration; NULL: no memory. */
+static void *add_method(kv_point_spec *point, const kv_method *method)
+{
+    void *config = calloc(1, method->config_bytes);
+    if (config == NULL)
+        return NULL;
+    if (method->family == KV_FAMILY_RETENTION) {
+        point->policy = method->retention;
+        return point->config = config;
+    }
+    kv_part *part = realloc(point->part, ((size_t)point->parts + 1) * sizeof *part);
+    if (part == NULL) {
+        free(config);
+        return NULL;
+    }
+    point->part = part;
+    int at = point->parts++;
+    for (; at > 0 && part[at - 1].method.family > method->family; at--)
+        part[at] = part[at - 1];
+    part[at] = (kv_part){*method, config};
+    return config;
+}
+
+static kv_err copy_method(kv_point_spec *point, const kv_method *method, const void *from,
+                          kv_diag *diag)
+{
+    void *config = add_method(point, method);
+    return config == NULL
+               ? kv_fail_memory(diag)
+               : kv_params_copy(method->params, from, method->config_bytes, config, diag);
 }
 
 kv_err kv_point_list_add(kv_point_list *list, const kv_point_spec *point, long long chunk_tokens,
                          kv_diag *diag)
 {
     kv_point_spec from = *point; /* the list may move */
-    kv_point_spec *copy = new_point(list, from.policy, from.directory, from.mark);
+    kv_point_spec *copy = new_point(list, from.directory, from.mark);
     if (copy == NULL)
         return kv_fail_memory(diag);
     copy->chunk_tokens = chunk_tokens;
-    kv_err err = kv_params_copy(from.policy->params, from.config, from.policy->config_bytes,
-                                copy->config, diag);
+    copy->implied = from.implied;
+    kv_method retention = kv_method_of_retention(from.policy);
+    kv_err err = copy_method(copy, &retention, from.config, diag);
+    for (int i = 0; i < from.parts && err == KV_OK; i++)
+        err = copy_method(copy, &from.part[i].method, from.part[i].config, diag);
     if (err != KV_OK)
         truncate_list(list, list->count - 1);
     return err;
@@ -80,20 +121,30 @@ kv_err kv_point_list_add(kv_point_list *list, const kv_point_spec *point, long l
 
 /* --- Parsing ----------------------------------------------------------------------- */
 
-static kv_err find_policy(const kv_retention *const *policies, const char *name,
-                          const kv_mark *mark, const kv_retention **out, kv_diag *diag)
+/* Which retention policies there are beside kvsim's transforms and read policies. */
+typedef const kv_retention *const *policy_table;
+
+static bool find_method(policy_table policies, const char *name, kv_method *out)
 {
-    enum { MOST = 128 };
+    for (policy_table p = policies; *p != NULL; p++)
+        if (strcmp((*p)->name, name) == 0) {
+            *out = kv_method_of_retention(*p);
+            return true;
+        }
+    return kv_method_find(name, out) && out->family != KV_FAMILY_RETENTION;
+}
+
+static kv_err unknown_policy(policy_table policies, const char *name, const kv_mark *mark,
+                             kv_diag *diag)
+{
+    enum { MOST = 256 };
     const char *names[MOST];
     int count = 0;
-    for (const kv_retention *const *p = policies; *p != NULL; p++) {
-        if (strcmp((*p)->name, name) == 0) {
-            *out = *p;
-            return KV_OK;
-        }
-        if (count < MOST)
-            names[count++] = (*p)->name;
-    }
+    for (policy_table p = policies; *p != NULL && count < MOST; p++)
+        names[count++] = (*p)->name;
+    for (int i = 0; i < kv_methods() && count < MOST; i++)
+        if (kv_method_get(i).family != KV_FAMILY_RETENTION)
+            names[count++] = kv_method_get(i).name;
     const char *near = kv_nearest(name, names, count);
     return kv_fail(diag, KV_ERR_INPUT, mark,
                    "unknown policy '%.60s'%s%s%s; `kvsim list policies` lists them", name,
@@ -109,11 +160,12 @@ static kv_err split_item(const kv_node *item, const char **name, kv_mark *mark,
     *name = kv_node_text(item, NULL);
     if (*name != NULL)
         return KV_OK;
-    if (kv_node_get_kind(item) == KV_NODE_LIST || kv_node_count(item) > 1)
+    if (kv_node_get_kind(item) == KV_NODE_MAP && kv_node_count(item) > 1)
         return kv_fail(diag, KV_ERR_INPUT, mark,
-                       "several policies in one item: combinations are not supported yet; expected "
-                       "one policy, such as {snapkv: {keep: 0.3}}");
-    if (kv_node_count(item) == 0)
+                       "several policies in one mapping; expected one, such as "
+                       "{snapkv: {keep: 0.3}}, or a sequence for a combination, such as "
+                       "[{snapkv: {keep: 0.3}}, {topk: {read: 64}}]");
+    if (kv_node_get_kind(item) == KV_NODE_LIST || kv_node_count(item) == 0)
         return kv_fail(diag, KV_ERR_INPUT, mark,
                        "expected a policy, such as {snapkv: {keep: 0.3}}, found %s",
                        kv_node_kind_name(item));
@@ -131,74 +183,198 @@ static kv_err split_item(const kv_node *item, const char **name, kv_mark *mark,
     return KV_OK;
 }
 
-static kv_err apply_preset(kv_point_spec *point, const kv_node *value, kv_diag *diag)
+/* --- Items: one policy or several --------------------------------------------------------------
+ */
+
+enum { MOST_PARTS = 16 };
+
+/* A policy of an item, with the grid of its settings. */
+typedef struct component {
+    kv_method method;
+    kv_mark mark;
+    kv_grid grid;
+} component;
+
+typedef struct combination {
+    component component[MOST_PARTS];
+    int components;
+    int count; /* points: the product of the grids */
+    bool has_chunk_size;
+} combination;
+
+/* Refuses what does not go with the components before it. */
+static kv_err check_component(combination *all, const component *c, kv_diag *diag)
 {
-    const kv_param *row = kv_param_find(point->policy->params, "preset");
-    kv_err err = kv_param_parse(row, point->config, value, diag);
-    int index = err == KV_OK ? *(int *)((char *)point->config + row->offset) : 0;
+    for (int i = 0; i < all->components; i++) {
+        const kv_method *other = &all->component[i].method;
+        if (strcmp(other->name, c->method.name) == 0)
+            return kv_fail(diag, KV_ERR_INPUT, &c->mark, "%s stands twice in one combination",
+                           other->name);
+        if (other->family == c->method.family && other->family != KV_FAMILY_TRANSFORM)
+            return kv_fail(diag, KV_ERR_INPUT, &c->mark,
+                           "%s and %s are both %s policies; a combination has at most one",
+                           other->name, c->method.name, kv_family_name(other->family));
+    }
+    bool chunked = c->grid.map != NULL && kv__node_index(c->grid.map, chunk_row.name) >= 0;
+    if (chunked && all->has_chunk_size)
+        return kv_fail(diag, KV_ERR_INPUT, &c->mark,
+                       "chunk_size is given twice in one combination; expected it once");
+    all->has_chunk_size |= chunked;
+    return KV_OK;
+}
+
+static kv_err add_component(combination *all, policy_table policies, const kv_node *item,
+                            kv_diag *diag)
+{
+    component c = {0};
+    const char *name;
+    const kv_node *settings;
+    kv_err err = split_item(item, &name, &c.mark, &settings, diag);
+    if (err != KV_OK)
+        return err;
+    if (!find_method(policies, name, &c.method))
+        return unknown_policy(policies, name, &c.mark, diag);
+    err = kv_grid_init(&c.grid, settings, diag);
+    if (err == KV_OK)
+        err = check_component(all, &c, diag);
+    if (err != KV_OK)
+        return err;
+    if (all->components == MOST_PARTS || c.grid.count > KV_GRID_MOST / all->count)
+        return kv_fail(diag, KV_ERR_INPUT, &c.mark,
+                       "a combination of more than %d policies or %d points; expected fewer",
+                       MOST_PARTS, KV_GRID_MOST);
+    all->count *= c.grid.count;
+    all->component[all->components++] = c;
+    return KV_OK;
+}
+
+static kv_err list_components(combination *all, policy_table policies, const kv_node *item,
+                              kv_diag *diag)
+{
+    kv_mark mark = kv_node_mark(item);
+    *all = (combination){.count = 1};
+    if (kv_node_get_kind(item) != KV_NODE_LIST)
+        return add_component(all, policies, item, diag);
+    if (kv_node_count(item) == 0)
+        return kv_fail(diag, KV_ERR_INPUT, &mark,
+                       "the combination is empty; expected at least one policy");
+    kv_err err = KV_OK;
+    for (int i = 0; i < kv_node_count(item) && err == KV_OK; i++)
+        err = add_component(all, policies, kv_node_at(item, i), diag);
+    return err;
+}
+
+/* --- Points of an item -------------------------------------------------------------------------
+ */
+
+static kv_err apply_preset(const kv_method *method, void *config, const kv_node *value,
+                           kv_diag *diag)
+{
+    const kv_param *row = kv_param_find(method->params, "preset");
+    kv_err err = kv_param_parse(row, config, value, diag);
+    int index = err == KV_OK ? *(int *)((char *)config + row->offset) : 0;
     if (index == 0)
         return err;
-    return kv_params_preset(point->policy->params, &point->policy->presets[index - 1],
-                            point->config, diag);
+    return kv_params_preset(method->params, &method->presets[index - 1], config, diag);
 }
 
 /* Sets one key of one combination. */
-static kv_err apply(kv_point_spec *point, const kv_grid *grid, int combination, int i,
+static kv_err apply(kv_point_spec *point, const component *c, void *config, int pick, int i,
                     kv_diag *diag)
 {
     static const char *const also[] = {"chunk_size", NULL};
-    const char *name = kv_node_key(grid->map, i);
+    const char *name = kv_node_key(c->grid.map, i);
     if (strcmp(name, chunk_row.name) == 0)
-        return kv_param_parse(&chunk_row, point, kv_grid_pick(grid, combination, i), diag);
-    const kv_param *row = kv_param_find(point->policy->params, name);
-    kv_mark mark = kv_node_key_mark(grid->map, i);
+        return kv_param_parse(&chunk_row, point, kv_grid_pick(&c->grid, pick, i), diag);
+    const kv_param *row = kv_param_find(c->method.params, name);
+    kv_mark mark = kv_node_key_mark(c->grid.map, i);
     if (row == NULL)
-        return kv_param_unknown(point->policy->params, also, name, &mark, diag);
+        return kv_param_unknown(c->method.params, also, name, &mark, diag);
     bool sweeps = row->flags & KV_PARAM_SWEEP;
-    return kv_param_parse(row, point->config,
-                          sweeps ? kv_grid_pick(grid, combination, i) : kv_node_at(grid->map, i),
-                          diag);
+    return kv_param_parse(
+        row, config, sweeps ? kv_grid_pick(&c->grid, pick, i) : kv_node_at(c->grid.map, i), diag);
 }
 
-static kv_err configure(kv_point_spec *point, const kv_grid *grid, int combination, kv_diag *diag)
+static kv_err configure(kv_point_spec *point, const component *c, int pick, kv_diag *diag)
 {
-    kv_err err = kv_params_default(point->policy->params, point->config, diag);
-    int count = grid->map == NULL ? 0 : kv_node_count(grid->map);
-    int preset = -1;
-    if (grid->map != NULL && kv_param_find(point->policy->params, "preset") != NULL)
-        preset = kv__node_index(grid->map, "preset");
+    const kv_method *method = &c->method;
+    void *config = add_method(point, method);
+    if (config == NULL)
+        return kv_fail_memory(diag);
+    kv_err err = kv_params_default(method->params, config, diag);
+    int count = c->grid.map == NULL ? 0 : kv_node_count(c->grid.map), preset = -1;
+    if (c->grid.map != NULL && kv_param_find(method->params, "preset") != NULL)
+        preset = kv__node_index(c->grid.map, "preset");
     if (err == KV_OK && preset >= 0)
-        err = apply_preset(point, kv_grid_pick(grid, combination, preset), diag);
+        err = apply_preset(method, config, kv_grid_pick(&c->grid, pick, preset), diag);
     for (int i = 0; i < count && err == KV_OK; i++)
         if (i != preset)
-            err = apply(point, grid, combination, i, diag);
-    return err == KV_OK ? kv_retention_check(point->policy, point->config, &point->mark, diag)
-                        : err;
+            err = apply(point, c, config, pick, i, diag);
+    return err == KV_OK ? kv_method_check(method, config, &c->mark, diag) : err;
 }
 
-kv_err kv__policy_parse_among(const kv_retention *const *policies, const kv_node *item,
-                              kv_point_list *out, kv_diag *diag)
+/* The retention policy that a read policy's method includes, as text; "full" if there is none. */
+static void implied_text(const kv_point_spec *point, char *out, size_t out_bytes)
 {
-    const char *name;
-    const kv_node *settings;
-    const kv_retention *policy = NULL;
-    kv_mark mark;
-    kv_grid grid;
-    kv_err err = split_item(item, &name, &mark, &settings, diag);
-    if (err == KV_OK)
-        err = find_policy(policies, name, &mark, &policy, diag);
-    if (err == KV_OK)
-        err = kv_grid_init(&grid, settings, diag);
+    snprintf(out, out_bytes, "full");
+    for (int i = 0; i < point->parts; i++) {
+        const kv_part *part = &point->part[i];
+        if (part->method.family == KV_FAMILY_READ && part->method.read->retention != NULL)
+            part->method.read->retention(part->config, out, out_bytes);
+    }
+}
+
+/* Gives a point its retention policy where the item names none. */
+static kv_err imply_retention(kv_point_spec *point, kv_diag *diag)
+{
+    char text[256];
+    kv_point_list implied = {0};
+    if (point->policy != NULL)
+        return KV_OK;
+    implied_text(point, text, sizeof text);
+    kv_err err = kv_policy_parse_text(text, &point->mark, "", &implied, diag);
     if (err != KV_OK)
         return err;
-    if (grid.count > KV_GRID_MOST - out->count)
-        return kv_fail(diag, KV_ERR_INPUT, &mark, "more than %d points in all; expected fewer",
-                       KV_GRID_MOST);
-    int before = out->count;
-    for (int c = 0; c < grid.count && err == KV_OK; c++) {
-        kv_point_spec *point = new_point(out, policy, item->source->directory, mark);
-        err = point == NULL ? kv_fail_memory(diag) : configure(point, &grid, c, diag);
+    point->implied = true;
+    point->policy = implied.point[0].policy;
+    point->config = implied.point[0].config;
+    implied.point[0].policy = NULL; /* the point's now */
+    implied.point[0].config = NULL;
+    kv_point_list_fini(&implied);
+    return KV_OK;
+}
+
+/* One point: the last component's grid runs fastest. */
+static kv_err add_point(const combination *all, int pick, const char *directory, kv_point_list *out,
+                        kv_diag *diag)
+{
+    int picks[MOST_PARTS];
+    kv_point_spec *point = new_point(out, directory, all->component[0].mark);
+    if (point == NULL)
+        return kv_fail_memory(diag);
+    for (int i = all->components - 1; i >= 0; i--) {
+        picks[i] = pick % all->component[i].grid.count;
+        pick /= all->component[i].grid.count;
     }
+    kv_err err = KV_OK;
+    for (int i = 0; i < all->components && err == KV_OK; i++)
+        err = configure(point, &all->component[i], picks[i], diag);
+    return err == KV_OK ? imply_retention(point, diag) : err;
+}
+
+kv_err kv__policy_parse_among(policy_table policies, const kv_node *item, kv_point_list *out,
+                              kv_diag *diag)
+{
+    combination all;
+    kv_err err = list_components(&all, policies, item, diag);
+    if (err != KV_OK)
+        return err;
+    if (all.count > KV_GRID_MOST - out->count)
+        return kv_fail(diag, KV_ERR_INPUT, &all.component[0].mark,
+                       "more than %d points in all; expected fewer", KV_GRID_MOST);
+    int before = out->count;
+    for (int c = 0; c < all.count && err == KV_OK; c++)
+        err = add_point(&all, c, item->source->directory, out, diag);
     if (err != KV_OK)
         truncate_list(out, before);
     return err;
@@ -222,158 +398,4 @@ kv_err kv_policy_parse_text(const char *text, const kv_mark *mark, const char *d
         out->point[i].mark = *mark; /* the document's own marks go with it */
     kv_document_free(document);
     return err;
-}
-
-/* --- Canonical text ---------------------------------------------------------------- */
-
-static char *json_of(const kv_point_spec *spec, unsigned skip_flags)
-{
-    char *text = NULL;
-    size_t bytes;
-    FILE *out = open_memstream(&text, &bytes);
-    if (out == NULL)
-        return NULL;
-    kv_params_json(spec->policy->params, spec->config, skip_flags, out);
-    if (fclose(out) == 0)
-        return text;
-    free(text);
-    return NULL;
-}
-
-char *kv_spec_params_json(const kv_point_spec *spec)
-{
-    return json_of(spec, 0);
-}
-
-char *kv_spec_curve_json(const kv_point_spec *spec)
-{
-    return json_of(spec, KV_PARAM_BUDGET);
-}
-
-/* A configuration as it is when nothing but the spec's preset is given. */
-static void *reference_config(const kv_point_spec *spec)
-{
-    const kv_param *params = spec->policy->params, *row = kv_param_find(params, "preset");
-    void *config = calloc(1, spec->policy->config_bytes);
-    if (config == NULL)
-        return NULL;
-    int preset = row == NULL ? 0 : *(const int *)((const char *)spec->config + row->offset);
-    kv_err err = kv_params_default(params, config, NULL);
-    if (err == KV_OK && preset > 0)
-        err = kv_params_preset(params, &spec->policy->presets[preset - 1], config, NULL);
-    if (err == KV_OK)
-        return config;
-    kv_params_fini(params, config);
-    free(config);
-    return NULL;
-}
-
-/* "chunked", "window 16", "no charge_probes". */
-static void write_setting(const kv_param *param, const char *value, FILE *out)
-{
-    if (param->type == KV_BOOL)
-        fprintf(out, "%s%s", strcmp(value, "true") == 0 ? "" : "no ", param->name);
-    else if (strcmp(param->name, "evict") == 0)
-        fputs(value, out);
-    else
-        fprintf(out, "%s %s", param->name, value);
-}
-
-static bool write_label(const kv_point_spec *spec, const void *reference, FILE *out)
-{
-    const char *separator = " ";
-    fputs(spec->policy->name, out);
-    for (const kv_param *p = spec->policy->params; p->name != NULL; p++) {
-        if ((p->flags & KV_PARAM_BUDGET) || kv_param_equal(p, spec->config, reference))
-            continue;
-        char *value = kv_param_text(p, spec->config);
-        if (value == NULL)
-            return false;
-        fputs(separator, out);
-        write_setting(p, value, out);
-        free(value);
-        separator = ", ";
-    }
-    return true;
-}
-
-char *kv_spec_label(const kv_point_spec *spec)
-{
-    char *text = NULL;
-    size_t bytes;
-    void *reference = reference_config(spec);
-    FILE *out = reference == NULL ? NULL : open_memstream(&text, &bytes);
-    bool good = out != NULL && write_label(spec, reference, out);
-    if (reference != NULL)
-        kv_params_fini(spec->policy->params, reference);
-    free(reference);
-    if (out != NULL && fclose(out) != 0)
-        good = false;
-    if (good)
-        return text;
-    free(text);
-    return NULL;
-}
-
-/* --- Duplicates -------------------------------------------------------------------- */
-
-typedef struct identity {
-    char *params;
-    const kv_point_spec *point;
-} identity;
-
-/* By what the point says, then by place in the list. */
-static int by_identity(const void *a, const void *b)
-{
-    const identity *x = a, *y = b;
-    int order = strcmp(x->point->policy->name, y->point->policy->name);
-    if (order == 0)
-        order = strcmp(x->params, y->params);
-    if (order == 0)
-        order = (x->point->chunk_tokens > y->point->chunk_tokens) -
-                (x->point->chunk_tokens < y->point->chunk_tokens);
-    return order;
-}
-
-static int by_identity_and_place(const void *a, const void *b)
-{
-    const identity *x = a, *y = b;
-    int order = by_identity(a, b);
-    return order != 0 ? order : (x->point > y->point) - (x->point < y->point);
-}
-
-/* Frees the marked points and closes the gaps. */
-static void remove_marked(kv_point_list *list, const bool *doomed)
-{
-    int kept = 0;
-    for (int i = 0; i < list->count; i++) {
-        if (doomed[i])
-            point_fini(&list->point[i]);
-        else
-            list->point[kept++] = list->point[i];
-    }
-    list->count = kept;
-}
-
-kv_err kv_point_list_unique(kv_point_list *list, kv_diag *diag)
-{
-    size_t count = (size_t)list->count;
-    identity *sorted = calloc(count + 1, sizeof *sorted);
-    bool *doomed = calloc(count + 1, sizeof *doomed);
-    bool good = sorted != NULL && doomed != NULL;
-    for (size_t i = 0; good && i < count; i++) {
-        sorted[i] = (identity){kv_spec_params_json(&list->point[i]), &list->point[i]};
-        good = sorted[i].params != NULL;
-    }
-    if (good)
-        qsort(sorted, count, sizeof *sorted, by_identity_and_place);
-    for (size_t i = 1; good && i < count; i++)
-        doomed[sorted[i].point - list->point] = by_identity(&sorted[i - 1], &sorted[i]) == 0;
-    for (size_t i = 0; sorted != NULL && i < count; i++)
-        free(sorted[i].params);
-    if (good)
-        remove_marked(list, doomed);
-    free(sorted);
-    free(doomed);
-    return good ? KV_OK : kv_fail_memory(diag);
 }

@@ -2,7 +2,7 @@
  * SPDX-FileCopyrightText: The kvsim authors */
 #include "config.h"
 
-#include "policies/retention.h"
+#include "policies/method.h"
 #include "sim/base/json.h"
 #include "sim/base/unit.h"
 #include "sim/experiment.h"
@@ -201,7 +201,7 @@ static void policy_item(writer *w, const void *closure)
     literal(w, "$ref", "\"#/$defs/policy\"");
 }
 
-static void policy(writer *w, const kv_retention *p)
+static void policy(writer *w, const kv_method *p)
 {
     key(w, p->name);
     open_with(w, '{');
@@ -217,21 +217,21 @@ static void policy(writer *w, const kv_retention *p)
     close_with(w, '}');
 }
 
-/* A policy is its name, or a mapping with its name as the only key. */
-static void policy_definition(writer *w)
+/* One policy is its name, or a mapping with its name as the only key. */
+static void part_definition(writer *w)
 {
-    key(w, "policy");
+    key(w, "part");
     open_with(w, '{');
-    text(w, "description", "A retention policy; `kvsim list policies` explains them");
+    text(w, "description", "A policy; `kvsim list policies` explains them");
     key(w, "anyOf");
     open_with(w, '[');
     next(w);
     open_with(w, '{');
     key(w, "enum");
     open_with(w, '[');
-    for (const kv_retention *const *p = kv_retention_all(); *p != NULL; p++) {
+    for (int i = 0; i < kv_methods(); i++) {
         next(w);
-        kv_json_string((*p)->name, w->out);
+        kv_json_string(kv_method_get(i).name, w->out);
     }
     close_with(w, ']');
     close_with(w, '}');
@@ -243,9 +243,35 @@ static void policy_definition(writer *w)
     literal(w, "additionalProperties", "false");
     key(w, "properties");
     open_with(w, '{');
-    for (const kv_retention *const *p = kv_retention_all(); *p != NULL; p++)
-        policy(w, *p);
+    for (int i = 0; i < kv_methods(); i++) {
+        kv_method method = kv_method_get(i);
+        policy(w, &method);
+    }
     close_with(w, '}');
+    close_with(w, '}');
+    close_with(w, ']');
+    close_with(w, '}');
+}
+
+/* An item of `policies` is one policy or a combination. */
+static void policy_definition(writer *w)
+{
+    key(w, "policy");
+    open_with(w, '{');
+    text(w, "description",
+         "A policy, or a sequence that combines at most one retention policy, transforms and at "
+         "most one read policy");
+    key(w, "anyOf");
+    open_with(w, '[');
+    next(w);
+    open_with(w, '{');
+    literal(w, "$ref", "\"#/$defs/part\"");
+    close_with(w, '}');
+    next(w);
+    open_with(w, '{');
+    text(w, "type", "array");
+    literal(w, "minItems", "1");
+    literal(w, "items", "{\"$ref\": \"#/$defs/part\"}");
     close_with(w, '}');
     close_with(w, ']');
     close_with(w, '}');
@@ -331,6 +357,7 @@ void kv_schema_write(FILE *out)
     section_body(&w, &kv__experiment_section);
     key(&w, "$defs");
     open_with(&w, '{');
+    part_definition(&w);
     policy_definition(&w);
     close_with(&w, '}');
     close_with(&w, '}');

@@ -10,6 +10,7 @@
 /* A point with what the results say about it. */
 typedef struct kv_sweep_point {
     kv_replay_point replay;
+    bool implied;       /* see kv_point_spec */
     kv_point_info info; /* info.task: replayed on this task only, NULL: on all */
 } kv_sweep_point;
 

@@ -110,7 +110,7 @@ kv_err kv_sweep_plan_examples(kv_sweep_plan *plan, int trace, const kv_texts *ta
 static double keep_of(const kv_point_spec *spec)
 {
     const kv_retention_config *config = spec->config;
-    bool has_keep = kv_param_find(spec->policy->params, "keep") != NULL;
+    bool has_keep = !spec->implied && kv_param_find(spec->policy->params, "keep") != NULL;
     return has_keep && config->budget_tokens == 0 && config->keep >= 0 ? config->keep : NAN;
 }
 
@@ -128,9 +128,12 @@ kv_err kv_sweep_plan_point(kv_sweep_plan *plan, const kv_point_spec *spec, const
     kv_sweep_point *p = &plan->point[plan->points];
     *p = (kv_sweep_point){.replay = {.policy = spec->policy,
                                      .config = spec->config,
+                                     .part = spec->part,
+                                     .parts = spec->parts,
                                      .directory = spec->directory,
                                      .chunk_tokens = spec->chunk_tokens},
-                          .info = {.policy = spec->policy->name,
+                          .implied = spec->implied,
+                          .info = {.policy = kv_spec_name(spec),
                                    .params_json = kv_spec_params_json(spec),
                                    .curve_json = kv_spec_curve_json(spec),
                                    .label = kv_spec_label(spec),
@@ -139,8 +142,8 @@ kv_err kv_sweep_plan_point(kv_sweep_plan *plan, const kv_point_spec *spec, const
                                    .keep = keep_of(spec),
                                    .calibration_only = calibration_only}};
     *point = plan->points++;
-    return p->info.params_json && p->info.curve_json && p->info.label ? KV_OK
-                                                                      : kv_fail_memory(diag);
+    bool good = p->info.policy && p->info.params_json && p->info.curve_json && p->info.label;
+    return good ? KV_OK : kv_fail_memory(diag);
 }
 
 /* --- The whole --------------------------------------------------------------------- */
@@ -225,6 +228,7 @@ kv_err kv_sweep_list(const kv_sweep *sweep, kv_points_plan *out, kv_diag *diag)
 void kv_sweep_plan_fini(kv_sweep_plan *plan)
 {
     for (int p = 0; p < plan->points; p++) {
+        free((char *)plan->point[p].info.policy);
         free((char *)plan->point[p].info.params_json);
         free((char *)plan->point[p].info.curve_json);
         free((char *)plan->point[p].info.label);

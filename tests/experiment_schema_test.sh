@@ -37,10 +37,10 @@ schema = json.loads(output("schema"))
 with open(installed) as file:
     check(json.load(file) == schema, "the built file is what the program prints")
 
-listed = [p for p in json.loads(output("list", "policies", "--json")) if p["group"] == "retention"]
-policies = schema["$defs"]["policy"]["anyOf"][1]["properties"]
+listed = [p for p in json.loads(output("list", "policies", "--json")) if p["group"] != "replacement"]
+policies = schema["$defs"]["part"]["anyOf"][1]["properties"]
 check(sorted(policies) == sorted(p["name"] for p in listed) == sorted(
-    schema["$defs"]["policy"]["anyOf"][0]["enum"]), "every policy is in the schema")
+    schema["$defs"]["part"]["anyOf"][0]["enum"]), "every policy is in the schema")
 for policy in listed:
     rows = policies[policy["name"]]["properties"]
     wanted = {p["name"]: p["default"] for p in policy["parameters"]}
@@ -59,6 +59,8 @@ good = {
         "step_time": {"prefill_token": "0.1ms", "decode": "20 ms"}}},
     "a policy with a chunk size": {"attention": {**BASE, "policies": [
         {"full": {"chunk_size": [1, "whole"]}}]}},
+    "a combination": {"attention": {**BASE, "policies": [
+        "full", [{"snapkv": {"keep": [0.1, 0.2]}}, {"topk": {"read": 64}}]]}},
     "a policy with nothing": {"attention": {**BASE, "policies": [{"full": None}]}},
 }
 bad = {
@@ -69,6 +71,8 @@ bad = {
     "an unknown policy": {"attention": {**BASE, "policies": ["ful"]}},
     "an unknown parameter": {"attention": {**BASE, "policies": [{"full": {"kep": 1}}]}},
     "two policies in one item": {"attention": {**BASE, "policies": [{"full": None, "x": None}]}},
+    "an empty combination": {"attention": {**BASE, "policies": ["full", []]}},
+    "a combination in a combination": {"attention": {**BASE, "policies": ["full", [["full"]]]}},
     "an unknown key": {"attention": {**BASE, "chunksize": 1}},
     "a chunk size of 0": {"attention": {**BASE, "chunk_size": [0]}},
     "a chunk size in words": {"attention": {**BASE, "chunk_size": "half"}},

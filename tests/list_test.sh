@@ -30,7 +30,8 @@ printf 'attention:\n  traces: x\n  policys: full\n' >"$folder/key.yaml"
 printf 'a: [\n' >"$folder/open.yaml"
 
 says 'kinds' 0 '^policies  *which' "$KVSIM" list
-says 'policies' 0 '^snapkv  *retention  *keeps' "$KVSIM" list policies
+says 'policies' 0 '^snapkv  *retention  *compression  *keeps' "$KVSIM" list policies
+says 'read policies' 0 '^topk  *read  *loading  *reads' "$KVSIM" list policies
 says 'a policy shows its bounds' 0 'a fraction from 0 to 1' "$KVSIM" list policies snapkv
 says 'a policy shows its presets' 0 'window=64' "$KVSIM" list policies snapkv
 says 'models' 0 '^llama-3.1-8b' "$KVSIM" list models

@@ -198,9 +198,18 @@ static const struct {
     {"{snap: [0.3]}", "dir/e.yaml:1:8: snap: expected a mapping of settings, such as {keep: "
                       "0.3}, found a list"},
     {"{snap: {keep: 0.1}, all: }",
-     "dir/e.yaml:1:1: several policies in one item: combinations are not supported yet; "
-     "expected one policy, such as {snapkv: {keep: 0.3}}"},
-    {"[all, all]", NULL},
+     "dir/e.yaml:1:1: several policies in one mapping; expected one, such as {snapkv: {keep: "
+     "0.3}}, or a sequence for a combination, such as [{snapkv: {keep: 0.3}}, {topk: {read: "
+     "64}}]"},
+    {"[all, all]", "dir/e.yaml:1:7: all stands twice in one combination"},
+    {"[all, {stream: {window: 8}}]", "dir/e.yaml:1:8: all and stream are both retention policies; "
+                                     "a combination has at most one"},
+    {"[]", "dir/e.yaml:1:1: the combination is empty; expected at least one policy"},
+    {"[[all]]", "dir/e.yaml:1:2: expected a policy, such as {snapkv: {keep: 0.3}}, found a list"},
+    {"[{all: {chunk_size: 8}}, {topk: {read: 4, chunk_size: 8}}]",
+     "dir/e.yaml:1:27: chunk_size is given twice in one combination; expected it once"},
+    {"[all, {topk: {}}]", "dir/e.yaml:1:8: topk: say once how much is read: give either share or "
+                          "read"},
     {"{}", "dir/e.yaml:1:1: expected a policy, such as {snapkv: {keep: 0.3}}, found a mapping"},
     {"~", "dir/e.yaml:1:1: expected a policy, such as {snapkv: {keep: 0.3}}, found nothing"},
     {"{all: {keep: 1}}", "dir/e.yaml:1:8: unknown key 'keep'; known here: chunk_size"},
@@ -217,6 +226,69 @@ static void wrong_policies_are_refused_at_their_place(void **state)
         assert_int_equal(p.list.count, 0);
         release(&p);
     }
+}
+
+/* The product of the parts' grids, the last part fastest; parts in the order of their families,
+ * whatever order they are written in; one name, one JSON, one label for all. */
+static void combinations_are_a_product(void **state)
+{
+    static const char *const texts[] = {
+        "[{topk: {read: [4, 8]}}, {snap: {keep: [0.1, 0.5], window: 8, chunk_size: 32}}]",
+        "[{snap: {chunk_size: 32, keep: [0.1, 0.5], window: 8}}, {topk: {read: [4, 8]}}]"};
+    static const double keeps[2][4] = {{0.1, 0.5, 0.1, 0.5}, {0.1, 0.1, 0.5, 0.5}};
+    static const char *const reads[2][4] = {{"4", "4", "8", "8"}, {"4", "8", "4", "8"}};
+    for (int t = 0; t < 2; t++) {
+        parsed p = parse_good(texts[t]);
+        assert_int_equal(p.list.count, 4);
+        for (int i = 0; i < 4; i++) {
+            const kv_point_spec *point = &p.list.point[i];
+            assert_int_equal(kv_spec_named(point), 2);
+            assert_true(config_of(&p, i)->keep == keeps[t][i]);
+            assert_int_equal(point->chunk_tokens, 32);
+            kv_part read = kv_spec_get(point, 1);
+            char *value = kv_param_text(kv_param_find(read.method.params, "read"), read.config);
+            assert_string_equal(value, reads[t][i]);
+            free(value);
+        }
+        char *name = kv_spec_name(&p.list.point[0]), *json = kv_spec_curve_json(&p.list.point[0]);
+        char *label = kv_spec_label(&p.list.point[0]);
+        assert_string_equal(name, "snap+topk");
+        assert_string_equal(json, "{\"snap\":{\"evict\":\"postfill\",\"interval\":64,\"kernel\":5,"
+                                  "\"pooling\":\"avg\",\"preset\":\"none\",\"window\":8,"
+                                  "\"window_in_budget\":true},\"topk\":{\"read\":4}}");
+        assert_string_equal(label, "snap window 8 + topk read 4");
+        free(name);
+        free(json);
+        free(label);
+        release(&p);
+    }
+}
+
+/* A policy of another family alone stands on the full cache, which is not named. */
+static void a_read_policy_alone_keeps_all(void **state)
+{
+    parsed p = parse_good("{topk: {share: 0.25}}");
+    const kv_point_spec *point = &p.list.point[0];
+    char *name = kv_spec_name(point), *json = kv_spec_params_json(point);
+    assert_int_equal(p.list.count, 1);
+    assert_string_equal(point->policy->name, "full");
+    assert_string_equal(name, "topk");
+    assert_string_equal(json, "{\"share\":0.25}");
+    free(name);
+    free(json);
+    release(&p);
+}
+
+static void equal_combinations_stay_once(void **state)
+{
+    kv_diag diag = {0};
+    parsed p = parse_good("[{topk: {read: [4, 4, 8]}}, {snap: {keep: 0.1}}]");
+    assert_int_equal(p.list.count, 3);
+    assert_int_equal(kv_point_list_unique(&p.list, &diag), KV_OK);
+    assert_int_equal(p.list.count, 2);
+    assert_true(kv_spec_same(&p.list.point[0], &p.list.point[0]));
+    assert_false(kv_spec_same(&p.list.point[0], &p.list.point[1]));
+    release(&p);
 }
 
 static void huge_grids_are_refused(void **state)
@@ -326,29 +398,32 @@ static void the_same_point_stays_once(void **state)
 /* Every registered policy: defaults and presets parse, and the preset setting names the presets. */
 static void tables_of_all_policies_are_sound(void **state)
 {
-    for (const kv_retention *const *p = kv_retention_all(); *p != NULL; p++) {
+    for (int i = 0; i < kv_methods(); i++) {
         kv_diag diag = {0};
-        void *config = calloc(1, (*p)->config_bytes);
-        if (kv_params_default((*p)->params, config, &diag) != KV_OK)
-            fail_msg("%s: %s", (*p)->name, diag.text);
-        const kv_param *row = kv_param_find((*p)->params, "preset");
-        assert_int_equal(row != NULL, (*p)->presets != NULL);
+        kv_method m = kv_method_get(i), found;
+        assert_true(kv_method_find(m.name, &found) && found.params == m.params); /* one of a name */
+        assert_true(m.brief != NULL && m.stage != NULL);
+        void *config = calloc(1, m.config_bytes);
+        if (kv_params_default(m.params, config, &diag) != KV_OK)
+            fail_msg("%s: %s", m.name, diag.text);
+        const kv_param *row = kv_param_find(m.params, "preset");
+        assert_int_equal(row != NULL, m.presets != NULL);
         int count = 0;
-        for (const kv_preset *s = (*p)->presets; s != NULL && s->name != NULL; s++) {
+        for (const kv_preset *s = m.presets; s != NULL && s->name != NULL; s++) {
             assert_string_equal(row->choices[++count], s->name);
-            if (kv_params_preset((*p)->params, s, config, &diag) != KV_OK)
-                fail_msg("%s: %s: %s", (*p)->name, s->name, diag.text);
+            if (kv_params_preset(m.params, s, config, &diag) != KV_OK)
+                fail_msg("%s: %s: %s", m.name, s->name, diag.text);
         }
         if (row != NULL) {
             assert_string_equal(row->choices[0], "none");
             assert_null(row->choices[count + 1]);
         }
-        for (const kv_param *q = (*p)->params; q->name != NULL; q++) {
-            assert_ptr_equal(kv_param_find((*p)->params, q->name), q); /* no name twice */
+        for (const kv_param *q = m.params; q->name != NULL; q++) {
+            assert_ptr_equal(kv_param_find(m.params, q->name), q); /* no name twice */
             assert_true(q->help != NULL && q->unit != NULL);
-            assert_true(q->offset < (*p)->config_bytes);
+            assert_true(q->offset < m.config_bytes);
         }
-        kv_params_fini((*p)->params, config);
+        kv_params_fini(m.params, config);
         free(config);
     }
 }
@@ -388,6 +463,9 @@ int main(void)
         cmocka_unit_test(keep_0_is_not_absent),
         cmocka_unit_test(recent_is_a_count_or_a_fraction),
         cmocka_unit_test(wrong_policies_are_refused_at_their_place),
+        cmocka_unit_test(combinations_are_a_product),
+        cmocka_unit_test(a_read_policy_alone_keeps_all),
+        cmocka_unit_test(equal_combinations_stay_once),
         cmocka_unit_test(huge_grids_are_refused),
         cmocka_unit_test(texts_are_canonical),
         cmocka_unit_test(paths_stay_as_written),

@@ -85,6 +85,11 @@ static kv_err answer(const kv_model *model, const kv_point_spec *point, const ar
                      kv_footprint *out, kv_diag *diag)
 {
     const kv_retention *policy = point->policy;
+    if (point->parts > 0)
+        return kv_fail(diag, KV_ERR_UNSUPPORTED, &point->mark,
+                       "%s is no retention policy: what it does to bytes and reads depends on the "
+                       "recorded rows; `kvsim run` measures it",
+                       point->part[0].method.name);
     kv_shape shape = {.model = model->name,
                       .layers = (int)model->layers,
                       .heads = (int)model->attention.heads,

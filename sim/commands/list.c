@@ -157,6 +157,8 @@ static void print_line(const kv_listed *item)
     printf("%-20s ", item->name);
     if (item->group != NULL)
         printf("%-12s ", item->group);
+    if (item->stage != NULL)
+        printf("%-12s ", item->stage);
     puts(item->brief ? item->brief : "");
 }
 

@@ -9,13 +9,15 @@
 #define KVSIM_SIM_REPLAY_REPLAY_H
 
 #include "analysis/measure.h"
-#include "policies/retention.h"
+#include "policies/method.h"
 #include "traces/attention.h"
 
 /* One point of the sweep. */
 typedef struct kv_replay_point {
     const kv_retention *policy;
-    const void *config;     /* borrowed; checked settings of that policy */
+    const void *config;  /* borrowed; checked settings of that policy */
+    const kv_part *part; /* [parts] transforms in order, then at most one read policy; borrowed */
+    int parts;
     const char *directory;  /* what relative paths in the settings start from; borrowed */
     long long chunk_tokens; /* prefill chunk; 0: the whole prompt */
 } kv_replay_point;

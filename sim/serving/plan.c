@@ -416,7 +416,11 @@ static kv_err parse_policy(const kv_serving_plan *plan, int combination, kv_serv
     const kv_node *policy = picked(plan, combination, "policies");
     kv_point_list list = {0};
     kv_err err = policy != NULL ? kv_policy_parse(policy, &list, diag) : KV_OK;
-    if (err == KV_OK && list.count > 0 && strcmp(list.point[0].policy->name, "full") != 0)
+    if (err == KV_OK && list.count > 0 && list.point[0].parts > 0)
+        err =
+            kv_fail(diag, KV_ERR_UNSUPPORTED, &list.point[0].mark,
+                    "serving under transforms and read policies is not built yet; expected `full`");
+    else if (err == KV_OK && list.count > 0 && strcmp(list.point[0].policy->name, "full") != 0)
         err = kv_fail(diag, KV_ERR_UNSUPPORTED, &list.point[0].mark,
                       "serving under the retention policy '%s' is not built yet; expected `full`",
                       list.point[0].policy->name);
