@@ -58,6 +58,21 @@ static const kv_measure_info measure_table[KV_MEASURES] = {
     [KV_M_QUERY_INTACT] = {"query_intact", "fraction",
                            "share of attention that the layers below the heads that read evidence "
                            "kept, of the answer row where it is least"},
+    [KV_M_FOOTPRINT_BYTES] = {"kv_footprint_bytes", "fraction",
+                              "kv_footprint in bytes as stored, metadata included, over the full "
+                              "cache's"},
+    [KV_M_READS] = {"kv_reads", "fraction",
+                    "KV entries that decode steps of the answers read, over those of the full "
+                    "cache"},
+    [KV_M_READS_BYTES] = {"kv_reads_bytes", "fraction",
+                          "kv_reads in bytes as stored, with the metadata that is read to choose"},
+    [KV_M_FETCHED] = {"kv_fetched_bytes", "bytes",
+                      "bytes of KV fetched from host memory per decode step of the answers"},
+    [KV_M_READS_PREFILL] = {"kv_reads_prefill", "fraction",
+                            "share of scores that rows of the prompt compute; policies that read "
+                            "less in prefill only"},
+    [KV_M_PREFILL_RECALL] = {"prefill_recall", "fraction",
+                             "share of attention that those rows read"},
 };
 
 const kv_measure_info *kv_measure_get(kv_measure measure)

@@ -344,6 +344,20 @@ static kv_err imply_retention(kv_point_spec *point, kv_diag *diag)
     return KV_OK;
 }
 
+/* Some transforms cannot stand an eviction. */
+static kv_err check_full(const kv_point_spec *point, kv_diag *diag)
+{
+    for (int i = 0; i < point->parts; i++) {
+        const kv_method *method = &point->part[i].method;
+        if (method->transform != NULL && (method->transform->needs & KV_NEEDS_FULL) &&
+            strcmp(point->policy->name, "full") != 0)
+            return kv_fail(diag, KV_ERR_INPUT, &point->mark,
+                           "%s needs the full cache; %s cannot stand beside it", method->name,
+                           point->policy->name);
+    }
+    return KV_OK;
+}
+
 /* One point: the last component's grid runs fastest. */
 static kv_err add_point(const combination *all, int pick, const char *directory, kv_point_list *out,
                         kv_diag *diag)
@@ -359,7 +373,9 @@ static kv_err add_point(const combination *all, int pick, const char *directory,
     kv_err err = KV_OK;
     for (int i = 0; i < all->components && err == KV_OK; i++)
         err = configure(point, &all->component[i], picks[i], diag);
-    return err == KV_OK ? imply_retention(point, diag) : err;
+    if (err == KV_OK)
+        err = imply_retention(point, diag);
+    return err == KV_OK ? check_full(point, diag) : err;
 }
 
 kv_err kv__policy_parse_among(policy_table policies, const kv_node *item, kv_point_list *out,

@@ -94,8 +94,10 @@ static void formula_equals_counting(void **state)
         kv_replay_result simulated, analytic;
         for (int i = 0; i < list.count; i++) {
             list.point[i].chunk_tokens = chunks[c];
-            points[i] =
-                (kv_replay_point){list.point[i].policy, list.point[i].config, "", chunks[c]};
+            points[i] = (kv_replay_point){.policy = list.point[i].policy,
+                                          .config = list.point[i].config,
+                                          .directory = "",
+                                          .chunk_tokens = chunks[c]};
         }
         replay(points, list.count, trace, false, &simulated);
         replay(points, list.count, trace, true, &analytic);
@@ -132,7 +134,10 @@ static void a_share_of_heads_is_not_rounded(void **state)
         assert_int_equal(kv_policy_parse_text(text, &mark, "", &list, &diag), KV_OK);
     }
     for (int i = 0; i < 3; i++)
-        points[i] = (kv_replay_point){list.point[i].policy, list.point[i].config, "", 8};
+        points[i] = (kv_replay_point){.policy = list.point[i].policy,
+                                      .config = list.point[i].config,
+                                      .directory = "",
+                                      .chunk_tokens = 8};
     replay(points, 3, trace, false, &simulated);
     replay(points, 3, trace, true, &analytic);
     double at[3];

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The kvsim authors
 # Compares what the program says of itself with the documents: every command and option with the
-# manual pages, both ways; every retention policy, parameter and preset with docs/policies.md; every
+# manual pages, both ways; every policy of the attention replay, parameter and preset with docs/policies.md; every
 # document with what the README lists.
 # Not checked: what the documents say about them.
 set -u
@@ -29,9 +29,9 @@ names()
     "$KVSIM" list "$@" | awk '{ print $1 }'
 }
 
-retention()
+attention_policies()
 {
-    "$KVSIM" list policies | awk '$2 == "retention" { print $1 }'
+    "$KVSIM" list policies | awk '$2 != "replacement" { print $1 }'
 }
 
 commands=$("$KVSIM" --help | sed -n 's/^  \([a-z][a-z]*\) .*/\1/p')
@@ -50,15 +50,15 @@ for command in $commands; do
 done
 
 policies=$srcdir/docs/policies.md
-retention | sort > "$files/program"
+attention_policies | sort > "$files/program"
 sed -n 's/^### `\([a-z0-9_]*\)`.*/\1/p' "$policies" | sort > "$files/document"
 same 'docs/policies.md has a part for each policy'
-for policy in $(retention); do
+for policy in $(attention_policies); do
     "$KVSIM" list policies "$policy" | sed -n '/^Parameters:/,/^$/s/^  \([a-z_][a-z_]*\) .*/\1/p'
 done | sort -u > "$files/program"
 sed -n 's/^| `\([a-z_]*\)` |.*/\1/p' "$policies" | sort -u > "$files/document"
 same 'docs/policies.md explains each parameter'
-for policy in $(retention); do
+for policy in $(attention_policies); do
     "$KVSIM" list policies "$policy" | sed -n "/^Presets/,\$s/^  \([a-z][a-z-]*\) .*/$policy \1/p"
 done | sort > "$files/program"
 awk '/^### `/ { gsub("`", "", $2); policy = $2 } /^- `preset: / { print policy, substr($3, 1, index($3, "`") - 1) }' \

@@ -280,6 +280,7 @@ static void score_head(kv__lane *lane, kv__stage *stage, int kv_head, scratch *s
         group->policy->score(&event, s->score);
     for (int k = 0; k < event.scored && group->policy->score == NULL; k++)
         s->score[k] = event.candidate[k];
+    kv__parts_prior(group, &event, s->score);
     head->ranked = event.scored > head->first ? event.scored - head->first : 0;
     kv__rank(s->ranker, s->score + head->first, head->ranked, head->order);
     for (int r = 0; r < head->ranked; r++) {
@@ -412,7 +413,8 @@ kv_err kv__lane_evict(kv__lane *lane, kv__stage *stage, kv_diag *diag)
         drops |= ask_quota(lane, stage, h, who, &s->head[h]);
     if (!drops)
         return KV_OK;
-    if (lane->group->policy->score != NULL || who != ALL || lane->group->budgets > 1)
+    if (lane->group->policy->score != NULL || who != ALL || lane->group->budgets > 1 ||
+        kv__parts_has_prior(lane->group))
         return evict_ranked(lane, stage, who, s, diag);
     kv_err err = KV_OK;
     for (int h = 0; h < s->kv_heads && err == KV_OK; h++)

@@ -38,7 +38,7 @@ static int count_steps(const kv__group *group, const kv_example *example)
     return steps;
 }
 
-static kv_err occupancy_init(kv__occupancy *occupancy, int steps, kv_diag *diag)
+static kv_err occupancy_init(kv__occupancy *occupancy, int steps, bool has_parts, kv_diag *diag)
 {
     memset(occupancy, 0, sizeof *occupancy);
     occupancy->steps = steps;
@@ -47,7 +47,9 @@ static kv_err occupancy_init(kv__occupancy *occupancy, int steps, kv_diag *diag)
         if (occupancy->at_step[kind] == NULL)
             return kv_fail_memory(diag);
     }
-    return KV_OK;
+    if (has_parts)
+        occupancy->stored_at_step = calloc((size_t)steps, sizeof(double));
+    return !has_parts || occupancy->stored_at_step ? KV_OK : kv_fail_memory(diag);
 }
 
 static kv_err head_init(kv__lane_head *head, const kv__group *group, int tokens, kv_diag *diag)
@@ -88,10 +90,13 @@ kv_err kv__lane_init(kv__lane *lane, const kv__group *group, const kv__stage *st
     for (int h = 0; h < heads && err == KV_OK; h++)
         err = head_init(&lane->head[h], group, example->total_tokens, diag);
     for (int b = 0; b < budgets && err == KV_OK; b++) {
-        err = occupancy_init(&lane->occupancy[b], count_steps(group, example), diag);
+        err = occupancy_init(&lane->occupancy[b], count_steps(group, example), group->parts > 0,
+                             diag);
         if (err == KV_OK)
             err = kv__tally_init(&lane->tally[b], stage, diag);
     }
+    if (err == KV_OK && group->parts > 0)
+        err = kv__parts_new(group, stage, &lane->parts, diag);
     return err;
 }
 
@@ -112,9 +117,12 @@ void kv__lane_fini(kv__lane *lane, const kv_shape *shape)
     for (int b = 0; b < budgets; b++) {
         for (int kind = 0; lane->occupancy != NULL && kind < KV__KINDS; kind++)
             free(lane->occupancy[b].at_step[kind]);
+        if (lane->occupancy != NULL)
+            free(lane->occupancy[b].stored_at_step);
         if (lane->tally != NULL)
             kv__tally_fini(&lane->tally[b]);
     }
+    kv__parts_free(lane->parts, lane->group, shape->kv_heads);
     free(lane->head);
     free(lane->occupancy);
     free(lane->tally);
@@ -127,7 +135,7 @@ static void set_step(kv__lane *lane, const kv_example *example, int start)
     lane->step_end = step_end(lane->group, example, start);
 }
 
-void kv__lane_start_layer(kv__lane *lane, const kv__stage *stage)
+kv_err kv__lane_start_layer(kv__lane *lane, kv__stage *stage, kv_diag *diag)
 {
     int tokens = stage->example->total_tokens;
     for (int h = 0; h < stage->replay->shape.kv_heads; h++) {
@@ -143,6 +151,7 @@ void kv__lane_start_layer(kv__lane *lane, const kv__stage *stage)
     kv__pages_clear(&lane->pages);
     lane->step = 0;
     set_step(lane, stage->example, 0);
+    return lane->parts != NULL ? kv__parts_start_layer(lane, stage, diag) : KV_OK;
 }
 
 /* One over the mass that a row is renormalised by: what the query sees, or the current chunk's
@@ -218,7 +227,13 @@ kv_err kv__lane_step_end(kv__lane *lane, kv__stage *stage, kv_diag *diag)
     for (int b = 0; b < lane->group->budgets; b++)
         kv__occupancy_add(&lane->occupancy[b], lane, stage->replay->shape.kv_heads, b, prefill,
                           probes);
+    if (lane->parts != NULL) {
+        kv__parts_charge(lane, stage, prefill, probes);
+        kv__parts_before_evict(lane, stage);
+    }
     kv_err err = kv__lane_evict(lane, stage, diag);
+    if (lane->parts != NULL && err == KV_OK)
+        kv__parts_after_evict(lane, stage);
     lane->step++;
     set_step(lane, stage->example, lane->step_end);
     return err;

@@ -16,6 +16,8 @@ typedef struct kv__group {
     const void **config; /* [budgets] */
     int *point;          /* [budgets] index of each budget's point */
     int budgets;
+    const kv_part *part; /* [parts] of the only point, where there are any; borrowed */
+    int parts;
     long long chunk_tokens;
     void *plan;
     bool owns_plan;
@@ -59,13 +61,16 @@ typedef struct kv__occupancy {
     int64_t prefill[KV__KINDS], decode[KV__KINDS]; /* entries summed over token steps */
     int64_t *at_step[KV__KINDS];                   /* [steps] summed over layers and heads */
     int steps;
+    /* lanes with parts: the same in entries of plain size, metadata included */
+    double stored_prefill, stored_decode;
+    double *stored_at_step; /* [steps] NULL elsewhere */
 } kv__occupancy;
 
 /* Rows of the example that predict answer tokens, ascending. */
 typedef struct kv__answer_row {
     int position;
     int turn;
-    bool last_of_turn;
+    bool first_of_turn, last_of_turn;
 } kv__answer_row;
 
 /* Measures of one budget of one lane, gathered over layers. */
@@ -80,7 +85,23 @@ typedef struct kv__tally {
     double *evidence_alive;  /* [turns] alive (layer, head, token) */
     uint8_t *token_anywhere; /* [evidence tokens] alive in some head */
     uint8_t *span_whole;     /* [evidences][layers*kv_heads] */
+    double *row_reads;       /* [rows] entries read, summed over layers and KV heads */
+    double *row_read_bytes;  /* [rows] the same in entries of plain size, metadata included */
+    double *row_fetched;     /* [rows] of those, what came from host memory, without metadata */
+    double probe_reads, probe_full, probe_recall; /* of probed prefill rows, over query heads */
+    long long probes;
 } kv__tally;
+
+/* What one query head's row lost at one budget. */
+typedef struct kv__row_measure {
+    double mass;       /* recorded probability that is read */
+    double sinks;      /* of the first KV__SINKS tokens */
+    double evidence;   /* of the turn's evidence */
+    const double *out; /* [head_dim] sum of attention times values over what is read */
+    double out_mass;   /* sum of that attention */
+} kv__row_measure;
+
+typedef struct kv__parts kv__parts; /* parts.c */
 
 /* One group at work on one example. */
 typedef struct kv__lane {
@@ -91,6 +112,7 @@ typedef struct kv__lane {
     kv__tally *tally;               /* [budgets] */
     int step, step_start, step_end; /* the step that runs now; step_end is exclusive */
     int observe_end;                /* rows before this are shown to policy->observe */
+    kv__parts *parts;               /* of lanes with transforms or a read policy; else NULL */
 } kv__lane;
 
 /* What all lanes share while one example is replayed. */
@@ -98,9 +120,13 @@ typedef struct kv__stage {
     const kv_replay *replay;
     const kv_example *example;
     const char *path; /* of the trace */
+    kv_attention *trace;
+    int example_index;
     kv_layer *source;
     kv_view view;
     uint8_t *wanted;        /* [rows] recorded rows that some lane or measure reads */
+    uint8_t *probed;        /* [rows] prefill rows that lanes reading sparsely there are shown;
+                               NULL: none */
     const float **row;      /* [heads] the current position's rows */
     float *row_scratch;     /* [heads][row_stride] */
     size_t row_stride;      /* N, and what fills the last cache line */
@@ -146,11 +172,35 @@ int64_t kv__lane_past(const kv__lane_head *head, int budget, int step_start);
 kv_err kv__lane_init(kv__lane *lane, const kv__group *group, const kv__stage *stage, kv_diag *diag);
 void kv__lane_fini(kv__lane *lane, const kv_shape *shape);
 /* Before the first step of a layer. */
-void kv__lane_start_layer(kv__lane *lane, const kv__stage *stage);
+kv_err kv__lane_start_layer(kv__lane *lane, kv__stage *stage, kv_diag *diag);
 /* The current position's rows are ready: accumulate and measure. answer: index or -1. */
 void kv__lane_row(kv__lane *lane, kv__stage *stage, int position, int answer);
 /* The step that ended with this position is charged, then entries may leave. */
 kv_err kv__lane_step_end(kv__lane *lane, kv__stage *stage, kv_diag *diag);
+
+/* --- parts.c: transforms and read policies ----------------------------------------- */
+/* What the parts need of a recording: KV_NEEDS_*, and last rows of the prompt. */
+unsigned kv__parts_needs(const kv__group *group);
+long long kv__parts_observers(const kv__group *group);
+/* Whether the read policy chooses in prefill too. */
+bool kv__parts_read_prefill(const kv__group *group);
+/* *out is the caller's to free, whatever is returned. */
+kv_err kv__parts_new(const kv__group *group, const kv__stage *stage, kv__parts **out,
+                     kv_diag *diag);
+void kv__parts_free(kv__parts *parts, const kv__group *group, int kv_heads);
+kv_err kv__parts_start_layer(kv__lane *lane, kv__stage *stage, kv_diag *diag);
+/* Lets transforms change the scores that rank what leaves. */
+void kv__parts_prior(const kv__group *group, const kv_event *event, double *score);
+bool kv__parts_has_prior(const kv__group *group);
+/* Around the eviction that ends a step: transforms see what left. */
+void kv__parts_before_evict(kv__lane *lane, const kv__stage *stage);
+void kv__parts_after_evict(kv__lane *lane, kv__stage *stage);
+/* Adds what the current step stores. */
+void kv__parts_charge(kv__lane *lane, const kv__stage *stage, bool prefill, int64_t probes);
+/* Measures an answer row. *squares += the squared probabilities that are read. */
+void kv__parts_row(kv__lane *lane, kv__stage *stage, int answer, double *squares);
+/* Counts what a prefill row reads. */
+void kv__parts_probe(kv__lane *lane, kv__stage *stage, int position);
 
 /* --- evict.c ----------------------------------------------------------------------- */
 kv_err kv__scratch_new(int kv_heads, int tokens, void **out, kv_diag *diag);
@@ -188,6 +238,12 @@ kv_err kv__measure_layer(kv__stage *stage, kv_diag *diag);
 /* The full row's own measures, once per answer row for all lanes. */
 void kv__measure_full(kv__stage *stage, int answer);
 void kv__measure_row(kv__lane *lane, kv__stage *stage, int answer);
+/* Fills sinks and evidence of a row: alive[] marks the tokens that are read. */
+void kv__measure_alive(const kv__stage *stage, int answer, int query_head, const uint8_t *alive,
+                       kv__row_measure *out);
+/* Tallies one query head of an answer row at one budget. */
+void kv__measure_head(const kv__lane *lane, const kv__stage *stage, int answer, int query_head,
+                      int budget, const kv__row_measure *m);
 /* The records of one budget's point, from its tallies. record: [1 + turns]. */
 kv_err kv__measure_finish(const kv__lane *lane, int budget, kv__stage *stage, kv_record *record,
                           kv_diag *diag);

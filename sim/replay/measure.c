@@ -62,7 +62,8 @@ kv_err kv__stage_answers(kv__stage *stage, kv_diag *diag)
     for (int t = 0; t < example->turns; t++) {
         const kv_turn *turn = &example->turn[t];
         for (int p = turn->answer_start; p < turn->answer_end; p++)
-            stage->answer[stage->answers++] = (kv__answer_row){p - 1, t, p + 1 == turn->answer_end};
+            stage->answer[stage->answers++] =
+                (kv__answer_row){p - 1, t, p == turn->answer_start, p + 1 == turn->answer_end};
     }
     long long samples = (long long)rows * shape->layers * shape->heads;
     stage->sample_stride = (int)((samples + KV__MAX_SAMPLES - 1) / KV__MAX_SAMPLES);
@@ -90,10 +91,13 @@ kv_err kv__tally_init(kv__tally *tally, const kv__stage *stage, kv_diag *diag)
     tally->evidence_alive = calloc((size_t)example->turns + 1, sizeof(double));
     tally->token_anywhere = calloc((size_t)stage->evidence_tokens + 1, 1);
     tally->span_whole = calloc((size_t)example->evidences * kv_heads + 1, 1);
+    tally->row_reads = calloc(rows, sizeof(double));
+    tally->row_read_bytes = calloc(rows, sizeof(double));
+    tally->row_fetched = calloc(rows, sizeof(double));
     if (!tally->row_recall || !tally->row_no_sinks || !tally->row_error || !tally->evidence_mass ||
         !tally->evidence_loss || !tally->query_intact || !tally->least_intact ||
         !tally->head_recall || !tally->sample || !tally->evidence_alive || !tally->token_anywhere ||
-        !tally->span_whole)
+        !tally->span_whole || !tally->row_reads || !tally->row_read_bytes || !tally->row_fetched)
         return kv_fail_memory(diag);
     for (size_t a = 0; a < rows; a++)
         tally->least_intact[a] = 1;
@@ -114,6 +118,9 @@ void kv__tally_fini(kv__tally *tally)
     free(tally->evidence_alive);
     free(tally->token_anywhere);
     free(tally->span_whole);
+    free(tally->row_reads);
+    free(tally->row_read_bytes);
+    free(tally->row_fetched);
 }
 
 /* --- The full row, once for all lanes ------------------------------------------------------------
@@ -274,31 +281,57 @@ static void tally_recall(kv__tally *tally, const kv__stage *stage, int answer, i
         tally->sample[(size_t)(answer / stage->sample_stride) * heads + slot] = (float)recall;
 }
 
+void kv__measure_alive(const kv__stage *stage, int answer, int query_head, const uint8_t *alive,
+                       kv__row_measure *out)
+{
+    const kv_example *example = stage->example;
+    const kv__answer_row *a = &stage->answer[answer];
+    const float *row = stage->row[query_head];
+    for (int j = 0; j < KV__SINKS && j <= a->position; j++)
+        out->sinks += alive[j] ? row[j] : 0;
+    for (int e = 0; e < example->evidences; e++) {
+        const kv_evidence *span = &example->evidence[e];
+        for (int j = span->start; span->turn == a->turn && j < span->end && j <= a->position; j++)
+            out->evidence += alive[j] ? row[j] : 0;
+    }
+}
+
+void kv__measure_head(const kv__lane *lane, const kv__stage *stage, int answer, int query_head,
+                      int budget, const kv__row_measure *m)
+{
+    const kv_shape *shape = &stage->replay->shape;
+    int kv_head = query_head / (shape->heads / shape->kv_heads), width = shape->head_dim;
+    kv__tally *tally = &lane->tally[budget];
+    double beyond = stage->full_mass[query_head] - stage->full_sinks[query_head];
+    double full_evidence = stage->head_evidence[query_head];
+    tally_recall(tally, stage, answer, query_head, m->mass,
+                 beyond > 0 ? (m->mass - m->sinks) / beyond : 1);
+    tally->evidence_mass[answer] += m->evidence;
+    if (stage->value[kv_head] == NULL) {
+        double kept = m->mass > 0 ? m->evidence / m->mass : 0;
+        tally->evidence_loss[answer] += full_evidence * (full_evidence - fmin(kept, full_evidence));
+        return;
+    }
+    double error = output_distance(m->out, m->out_mass,
+                                   stage->full_output + (size_t)query_head * width, width);
+    double norm = stage->full_norm[query_head], weight = stage->head_weight[query_head];
+    tally->row_error[answer] += norm > 0 ? error / norm : 0;
+    tally->evidence_loss[answer] += fmin(full_evidence * error, weight);
+}
+
 /* One query head of one row at one budget. mass: alive; out: sum of alive values. */
 static void measure_budget(const kv__lane *lane, const kv__stage *stage, int answer, int query_head,
                            int budget, double mass, const double *out)
 {
     const kv_shape *shape = &stage->replay->shape;
-    int kv_head = query_head / (shape->heads / shape->kv_heads), width = shape->head_dim;
-    const kv__lane_head *head = &lane->head[kv_head];
+    const kv__lane_head *head = &lane->head[query_head / (shape->heads / shape->kv_heads)];
     const float *row = stage->row[query_head];
-    kv__tally *tally = &lane->tally[budget];
-    double beyond = stage->full_mass[query_head] - stage->full_sinks[query_head];
-    double sinks = alive_sinks(head, row, stage->answer[answer].position, budget);
-    double evidence = alive_evidence(stage, head, row, answer, budget);
-    double full_evidence = stage->head_evidence[query_head];
-    tally_recall(tally, stage, answer, query_head, mass, beyond > 0 ? (mass - sinks) / beyond : 1);
-    tally->evidence_mass[answer] += evidence;
-    if (stage->value[kv_head] == NULL) {
-        double kept = mass > 0 ? evidence / mass : 0;
-        tally->evidence_loss[answer] += full_evidence * (full_evidence - fmin(kept, full_evidence));
-        return;
-    }
-    double error =
-        output_distance(out, mass, stage->full_output + (size_t)query_head * width, width);
-    double norm = stage->full_norm[query_head], weight = stage->head_weight[query_head];
-    tally->row_error[answer] += norm > 0 ? error / norm : 0;
-    tally->evidence_loss[answer] += fmin(full_evidence * error, weight);
+    kv__row_measure m = {.mass = mass,
+                         .sinks = alive_sinks(head, row, stage->answer[answer].position, budget),
+                         .evidence = alive_evidence(stage, head, row, answer, budget),
+                         .out = out,
+                         .out_mass = mass};
+    kv__measure_head(lane, stage, answer, query_head, budget, &m);
 }
 
 /* One query head of one row, for all budgets: sums grow from the smallest budget to the largest.
@@ -366,12 +399,27 @@ static void measure_spans(kv__lane *lane, const kv__stage *stage, int turn, int 
     }
 }
 
+/* All query heads of one row, which read all that is present. */
+static void measure_rows(kv__lane *lane, kv__stage *stage, int answer, double *squares)
+{
+    const kv_shape *shape = &stage->replay->shape;
+    int position = stage->answer[answer].position;
+    for (int h = 0; h < shape->heads; h++)
+        measure_head(lane, stage, answer, h, squares);
+    for (int b = 0; b < lane->group->budgets; b++)
+        for (int h = 0; h < shape->kv_heads; h++)
+            lane->tally[b].row_reads[answer] +=
+                (double)kv__lane_past(&lane->head[h], b, position + 1);
+}
+
 void kv__measure_row(kv__lane *lane, kv__stage *stage, int answer)
 {
     const kv_shape *shape = &stage->replay->shape;
     double squares[KV__MAX_BUDGETS] = {0};
-    for (int h = 0; h < shape->heads; h++)
-        measure_head(lane, stage, answer, h, squares);
+    if (lane->parts != NULL)
+        kv__parts_row(lane, stage, answer, squares);
+    else
+        measure_rows(lane, stage, answer, squares);
     measure_intact(lane, stage, answer, squares);
     if (!stage->answer[answer].last_of_turn)
         return;
@@ -520,12 +568,63 @@ static void average_turns(kv_record *record, int turns, kv_measure measure)
         record[0].value[measure] = sum / n;
 }
 
+/* What decode steps read, over what full attention would; prefill rows where they were probed. */
+static void finish_reads(const kv__lane *lane, const kv__tally *tally, const kv__stage *stage,
+                         int turn, kv_record *record)
+{
+    const kv_replay_options *options = &stage->replay->options;
+    const kv_shape *shape = &stage->replay->shape;
+    const double *stored = lane->parts ? tally->row_read_bytes : tally->row_reads;
+    double bytes = options->entry_bytes > 0 ? options->entry_bytes : 2.0 * shape->head_dim * 2;
+    double reads = 0, read_bytes = 0, fetched = 0, full = 0;
+    int rows = 0;
+    for (int a = 0; a < stage->answers; a++) {
+        if (!in_turn(stage, a, turn) || stage->answer[a].first_of_turn)
+            continue;
+        rows++;
+        reads += tally->row_reads[a];
+        read_bytes += stored[a];
+        fetched += tally->row_fetched[a];
+        full += (stage->answer[a].position + 1.0) * shape->layers * shape->kv_heads;
+    }
+    if (rows > 0) {
+        record->value[KV_M_READS] = reads / full;
+        record->value[KV_M_READS_BYTES] = read_bytes / full;
+        record->value[KV_M_FETCHED] = fetched * bytes / rows;
+    }
+    if (tally->probes > 0) {
+        record->value[KV_M_READS_PREFILL] = tally->probe_reads / tally->probe_full;
+        record->value[KV_M_PREFILL_RECALL] = tally->probe_recall / (double)tally->probes;
+    }
+}
+
+/* Bytes over time: of plain entries, or of what the lane stores. */
+static void finish_bytes(const kv__occupancy *o, const kv__stage *stage, kv_record *record)
+{
+    const kv_replay_options *options = &stage->replay->options;
+    const kv_shape *shape = &stage->replay->shape;
+    double n = stage->example->total_tokens, heads = (double)shape->layers * shape->kv_heads;
+    double bytes = options->entry_bytes > 0 ? options->entry_bytes : 2.0 * shape->head_dim * 2;
+    double prefill = (double)o->prefill[KV__IDEAL], decode = (double)o->decode[KV__IDEAL];
+    double peak = record->value[KV_M_PEAK] * heads * n;
+    if (o->stored_at_step != NULL) {
+        prefill = o->stored_prefill;
+        decode = o->stored_decode;
+        peak = 0;
+        for (int s = 0; s < o->steps; s++)
+            peak = fmax(peak, o->stored_at_step[s]);
+    }
+    record->value[KV_M_BYTES_SECONDS] =
+        bytes * (prefill * options->prefill_token_s + decode * options->decode_step_s);
+    record->value[KV_M_PEAK_BYTES] = peak * bytes;
+    record->value[KV_M_FOOTPRINT_BYTES] = (prefill + decode) / (heads * n * (n + 1) / 2);
+}
+
 static void finish_occupancy(const kv__occupancy *o, const kv__stage *stage, kv_record *record)
 {
     static const kv_measure footprint[] = {KV_M_FOOTPRINT, KV_M_FOOTPRINT_HEAD,
                                            KV_M_FOOTPRINT_PAGE};
     static const kv_measure peak[] = {KV_M_PEAK, KV_M_PEAK_HEAD, KV_M_PEAK_PAGE};
-    const kv_replay_options *options = &stage->replay->options;
     const kv_shape *shape = &stage->replay->shape;
     double n = stage->example->total_tokens, heads = (double)shape->layers * shape->kv_heads;
     for (int kind = 0; kind < KV__KINDS; kind++) {
@@ -536,11 +635,7 @@ static void finish_occupancy(const kv__occupancy *o, const kv__stage *stage, kv_
         record->value[footprint[kind]] = area / (heads * n * (n + 1) / 2);
         record->value[peak[kind]] = (double)most / (heads * n);
     }
-    double bytes = options->entry_bytes > 0 ? options->entry_bytes : 2.0 * shape->head_dim * 2;
-    record->value[KV_M_BYTES_SECONDS] =
-        bytes * ((double)o->prefill[KV__IDEAL] * options->prefill_token_s +
-                 (double)o->decode[KV__IDEAL] * options->decode_step_s);
-    record->value[KV_M_PEAK_BYTES] = record->value[KV_M_PEAK] * heads * n * bytes;
+    finish_bytes(o, stage, record);
 }
 
 /* Which entries stay is not known, only how many. */
@@ -570,9 +665,11 @@ static kv_err finish_analytic(const kv__lane *lane, int budget, const kv__stage 
         return err;
     double n = example->total_tokens, heads = (double)shape->layers * shape->kv_heads;
     double bytes = record->value[KV_M_PEAK_BYTES] / record->value[KV_M_PEAK];
+    double stored = record->value[KV_M_FOOTPRINT_BYTES] / record->value[KV_M_FOOTPRINT];
     record->value[KV_M_FOOTPRINT] = sum.entry_steps / (heads * n * (n + 1) / 2);
     record->value[KV_M_PEAK] = sum.peak_entries / (heads * n);
     record->value[KV_M_PEAK_BYTES] = bytes * record->value[KV_M_PEAK];
+    record->value[KV_M_FOOTPRINT_BYTES] = stored * record->value[KV_M_FOOTPRINT];
     return KV_OK;
 }
 
@@ -600,6 +697,7 @@ kv_err kv__measure_finish(const kv__lane *lane, int budget, kv__stage *stage, kv
         finish_evidence_mass(tally, stage, slot - 1, &record[slot]);
         finish_calibrated(tally, stage, slot - 1, &record[slot]);
         finish_spans(tally, stage, slot - 1, &record[slot]);
+        finish_reads(lane, tally, stage, slot - 1, &record[slot]);
     }
     for (size_t m = 0; m < sizeof per_turn / sizeof *per_turn; m++)
         average_turns(record, turns, per_turn[m]);

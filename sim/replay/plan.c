@@ -21,7 +21,8 @@ static bool shares_ranking(const kv_replay_point *point)
 {
     const kv_retention *policy = point->policy;
     const kv_retention_config *config = point->config;
-    if (!(policy->claims & KV_NESTED) || (policy->nested && !policy->nested(config)))
+    if (point->parts > 0 || !(policy->claims & KV_NESTED) ||
+        (policy->nested && !policy->nested(config)))
         return false;
     if (config->evict == KV_POSTFILL)
         return true;
@@ -102,6 +103,8 @@ static kv_err add_point(kv_replay *replay, char **keys, const kv_replay_point *p
     kv__group *group = &replay->group[replay->groups];
     keys[replay->groups++] = key;
     group->policy = point->policy;
+    group->part = point->part;
+    group->parts = point->parts;
     group->chunk_tokens = point->chunk_tokens;
     kv_err err = group_insert(group, points, index, diag);
     if (err == KV_OK && point->policy->prepare != NULL)
@@ -165,7 +168,7 @@ int kv_replay_lanes(const kv_replay *replay)
 unsigned kv__group_needs(const kv__group *group)
 {
     const kv_retention *policy = group->policy;
-    unsigned needs = policy->needs;
+    unsigned needs = policy->needs | kv__parts_needs(group);
     if (policy->needs_of != NULL)
         needs |= policy->needs_of(group->config[0]);
     return policy->observe != NULL ? needs | KV_NEEDS_EVERY_ROW : needs;
@@ -175,8 +178,11 @@ static kv_err refuse(const kv__group *group, const kv_attention *trace, const kv
                      const char *what, const char *how, kv_diag *diag)
 {
     kv_mark mark = {.path = kv_attention_path(trace)};
+    const char *who = group ? group->policy->name : "measuring";
+    if (group != NULL && group->parts > 0)
+        who = group->part[group->parts - 1].method.name;
     return kv_fail(diag, KV_ERR_UNSUPPORTED, &mark, "/examples/%s lacks %s, which %s needs: %s",
-                   example->name, what, group ? group->policy->name : "measuring", how);
+                   example->name, what, who, how);
 }
 
 typedef struct row_range {
@@ -195,11 +201,12 @@ static int mark_range(const kv_example *example, row_range range, uint8_t *wante
     return -1;
 }
 
-/* Marks the observation windows of a lane. */
-static int mark_windows(const kv__group *group, const kv_example *example, uint8_t *wanted)
+/* Marks the last rows of every step of a lane after which entries may leave. */
+static int mark_windows(const kv__group *group, const kv_example *example, int rows,
+                        uint8_t *wanted)
 {
     const kv_retention_config *config = group->config[0];
-    int rows = (int)kv_retention_observers(group->policy, config), prompt = example->prompt_tokens;
+    int prompt = example->prompt_tokens;
     int chunk =
         group->chunk_tokens && group->chunk_tokens < prompt ? (int)group->chunk_tokens : prompt;
     bool once = config->evict == KV_POSTFILL || config->evict == KV_PATCHED;
@@ -230,8 +237,19 @@ static kv_err check_group(const kv__group *group, const kv_attention *trace,
         return refuse(group, trace, example, "queries", "record the dataset q", diag);
     if (needs & KV_NEEDS_EVERY_ROW)
         missing = mark_range(example, (row_range){0, observe_end}, wanted);
+    if (missing < 0 && (kv__parts_needs(group) & KV_NEEDS_EVERY_ROW))
+        missing = mark_range(example, (row_range){0, example->total_tokens - 1}, wanted);
+    if ((kv__parts_needs(group) & KV_NEEDS_MODALITY) && example->modality == NULL)
+        return refuse(group, trace, example, "which tokens are text and which image",
+                      "record the dataset modality", diag);
+    if (missing < 0 && (kv__parts_needs(group) & KV_NEEDS_EVENT_ROWS))
+        missing = mark_windows(group, example, 1, wanted);
+    int observers = (int)kv__parts_observers(group), prompt = example->prompt_tokens;
+    if (missing < 0)
+        missing = mark_range(example, (row_range){prompt - observers, prompt}, wanted);
     if (missing < 0 && (needs & KV_NEEDS_OBSERVERS))
-        missing = mark_windows(group, example, wanted);
+        missing = mark_windows(
+            group, example, (int)kv_retention_observers(group->policy, group->config[0]), wanted);
     if (missing < 0)
         return KV_OK;
     snprintf(what, sizeof what, "the attention row of position %d", missing);

@@ -78,6 +78,30 @@ static kv_err stage_buffers(kv__stage *stage, kv_diag *diag)
     return kv__scratch_new(shape->kv_heads, stage->example->total_tokens, &stage->scratch, diag);
 }
 
+/* Chooses the prompt's rows at which lanes that read sparsely in prefill are measured: all that are
+ * recorded, or evenly spaced ones. */
+static kv_err probe_rows(kv__stage *stage, kv_diag *diag)
+{
+    enum { MOST_PROBES = 64 };
+    const kv_example *example = stage->example;
+    bool wants = false;
+    for (int g = 0; g < stage->replay->groups; g++)
+        wants = wants || kv__parts_read_prefill(&stage->replay->group[g]);
+    if (!wants)
+        return KV_OK;
+    stage->probed = calloc((size_t)example->rows + 1, 1);
+    if (stage->probed == NULL)
+        return kv_fail_memory(diag);
+    int rows = 0;
+    while (rows < example->rows && example->query_pos[rows] < example->prompt_tokens)
+        rows++;
+    for (int i = 0; i < MOST_PROBES && i < rows; i++) {
+        int row = rows <= MOST_PROBES ? i : (int)((long long)(i + 1) * rows / MOST_PROBES) - 1;
+        stage->probed[row] = stage->wanted[row] = 1;
+    }
+    return KV_OK;
+}
+
 static kv_err stage_init(kv__stage *stage, const kv_replay *replay, kv_attention *trace,
                          int example, kv_diag *diag)
 {
@@ -85,6 +109,8 @@ static kv_err stage_init(kv__stage *stage, const kv_replay *replay, kv_attention
     stage->replay = replay;
     stage->example = kv_attention_example(trace, example);
     stage->path = kv_attention_path(trace);
+    stage->trace = trace;
+    stage->example_index = example;
     stage->view.shape = &replay->shape;
     stage->view.example = stage->example;
     stage->view.stream = stream_of(replay->options.seed, stage->example);
@@ -92,6 +118,8 @@ static kv_err stage_init(kv__stage *stage, const kv_replay *replay, kv_attention
     if (stage->wanted == NULL)
         return kv_fail_memory(diag);
     kv_err err = kv__replay_wanted(replay, trace, stage->example, stage->wanted, diag);
+    if (err == KV_OK)
+        err = probe_rows(stage, diag);
     if (err == KV_OK)
         err = kv__stage_answers(stage, diag);
     if (err == KV_OK)
@@ -107,6 +135,7 @@ static void stage_fini(kv__stage *stage)
     kv_layer_free(stage->source);
     kv__scratch_free(stage->scratch);
     free(stage->wanted);
+    free(stage->probed);
     free(stage->row);
     free(stage->row_scratch);
     free(stage->view.row_scratch);
@@ -304,6 +333,13 @@ static kv_err end_steps(kv__lane *lanes, kv__stage *stage, int position, kv_repl
     return err;
 }
 
+static void probe(kv__lane *lanes, kv__stage *stage, int position)
+{
+    for (int g = 0; g < stage->replay->groups; g++)
+        if (kv__parts_read_prefill(&stage->replay->group[g]))
+            kv__parts_probe(&lanes[g], stage, position);
+}
+
 static kv_err run_layer(kv__lane *lanes, kv__stage *stage, int layer, kv_replay_result *result,
                         kv_diag *diag)
 {
@@ -315,8 +351,8 @@ static kv_err run_layer(kv__lane *lanes, kv__stage *stage, int layer, kv_replay_
         stage->value[h] = err == KV_OK ? kv_layer_values(stage->source, h) : NULL;
     if (err == KV_OK)
         err = kv__measure_layer(stage, diag);
-    for (int g = 0; g < replay->groups; g++)
-        kv__lane_start_layer(&lanes[g], stage);
+    for (int g = 0; g < replay->groups && err == KV_OK; g++)
+        err = kv__lane_start_layer(&lanes[g], stage, diag);
     int cursor = 0;
     for (int p = 0; p < stage->example->total_tokens && err == KV_OK; p++) {
         int row = kv_example_row(stage->example, p), answer = next_answer(stage, p, &cursor);
@@ -329,6 +365,8 @@ static kv_err run_layer(kv__lane *lanes, kv__stage *stage, int layer, kv_replay_
         for (int g = 0; g < replay->groups; g++)
             if (answer >= 0 || p < lanes[g].observe_end)
                 kv__lane_row(&lanes[g], stage, p, answer);
+        if (row >= 0 && stage->probed != NULL && stage->probed[row])
+            probe(lanes, stage, p);
         err = end_steps(lanes, stage, p, result, diag);
     }
     return err;
