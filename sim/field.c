@@ -45,9 +45,12 @@ static kv_err parse_text(const kv_field *field, void *into, const kv_node *item,
     kv_err err = expect_text(field, item, "a text", &text, diag);
     if (err != KV_OK)
         return err;
-    if (!append_text(&texts->text, texts->count, text))
+    kv_mark *marks = grown(texts->mark, texts->count, sizeof *marks);
+    if (marks != NULL)
+        texts->mark = marks;
+    if (marks == NULL || !append_text(&texts->text, texts->count, text))
         return kv_fail_memory(diag);
-    texts->count++;
+    marks[texts->count++] = kv_node_mark(item);
     return KV_OK;
 }
 
@@ -62,6 +65,7 @@ static void fini_texts(void *from)
 {
     kv_texts *texts = from;
     free_all(texts->text, texts->count);
+    free(texts->mark);
     *texts = (kv_texts){0};
 }
 

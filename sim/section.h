@@ -19,7 +19,8 @@ typedef enum kv_field_type {
 } kv_field_type;
 
 typedef struct kv_texts {
-    char **text; /* [count], owned */
+    char **text;   /* [count], owned */
+    kv_mark *mark; /* [count], owned: where each stands; paths are the document's */
     int count;
 } kv_texts;
 

@@ -131,7 +131,8 @@ kv_err kv_sweep_plan_point(kv_sweep_plan *plan, const kv_point_spec *spec, const
                                      .part = spec->part,
                                      .parts = spec->parts,
                                      .directory = spec->directory,
-                                     .chunk_tokens = spec->chunk_tokens},
+                                     .chunk_tokens = spec->chunk_tokens,
+                                     .mark = spec->mark},
                           .implied = spec->implied,
                           .info = {.policy = kv_spec_name(spec),
                                    .params_json = kv_spec_params_json(spec),
@@ -161,6 +162,42 @@ static kv_err add_traces(kv_sweep_plan *plan, const kv_files *traces, const kv_t
     return err;
 }
 
+static bool has_task(const kv_sweep_plan *plan, const char *task)
+{
+    for (int e = 0; e < plan->examples; e++)
+        if (strcmp(plan->example[e].info.task, task) == 0)
+            return true;
+    return false;
+}
+
+/* The task of a recorded example that is spelt most like this one, or NULL. */
+static const char *nearest_task(const kv_sweep_plan *plan, const char *task)
+{
+    const char *best = NULL;
+    for (int t = 0; t < plan->traces; t++)
+        for (int e = 0; e < kv_attention_examples(plan->trace[t]); e++) {
+            const char *pair[] = {kv_attention_example(plan->trace[t], e)->task, best};
+            const char *near = kv_nearest(task, pair, best != NULL ? 2 : 1);
+            best = near != NULL ? near : best;
+        }
+    return best;
+}
+
+/* A task that no example has is a mistyped one. */
+static kv_err check_tasks(const kv_sweep_plan *plan, const kv_texts *tasks, kv_diag *diag)
+{
+    for (int t = 0; t < tasks->count; t++) {
+        const char *near = nearest_task(plan, tasks->text[t]);
+        if (!has_task(plan, tasks->text[t]))
+            return kv_fail(diag, KV_ERR_INPUT, &tasks->mark[t],
+                           "tasks: no example of the traces has the task '%s'%s%s%s; `kvsim trace "
+                           "info` lists those of a trace",
+                           tasks->text[t], near ? " (did you mean '" : "", near ? near : "",
+                           near ? "'?)" : "");
+    }
+    return KV_OK;
+}
+
 kv_err kv_sweep_plan_attention(kv_sweep_plan *plan, const kv_attention_config *attention,
                                kv_diag *diag)
 {
@@ -172,11 +209,7 @@ kv_err kv_sweep_plan_attention(kv_sweep_plan *plan, const kv_attention_config *a
                          &attention->tasks, true, diag);
     for (int p = 0; p < attention->points.count && err == KV_OK; p++)
         err = kv_sweep_plan_point(plan, &attention->points.point[p], NULL, false, &index, diag);
-    if (err == KV_OK && plan->examples == 0)
-        err = kv_fail(diag, KV_ERR_INPUT, NULL,
-                      "no example of the traces has a task that `tasks` names; `kvsim trace info` "
-                      "lists the tasks of a trace");
-    return err;
+    return err == KV_OK ? check_tasks(plan, &attention->tasks, diag) : err;
 }
 
 kv_sweep kv_sweep_plan_sweep(const kv_sweep_plan *plan, const kv_attention_config *attention,

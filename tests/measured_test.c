@@ -251,7 +251,7 @@ static void unknown_tasks_are_told(void **state)
     /* What the experiment filters out is nobody's mistake. */
     char *wanted[] = {(char *)"lm"};
     begin(&f, HEAD "lm,,full,whole,0.5,9\nqa,,full,whole,0.5,9\n", true, false);
-    assert_int_equal(plan(&f, &(kv_texts){wanted, 1}), KV_OK);
+    assert_int_equal(plan(&f, &(kv_texts){.text = wanted, .count = 1}), KV_OK);
     assert_null(f.skipped);
     end(&f);
 }

@@ -10,6 +10,7 @@
 #include "sim/base/kernels.h"
 #include "traces/attention_private.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -130,6 +131,26 @@ static void count_read(kv_layer *layer, long long numbers, kv__array_id id)
     layer->bytes_read += numbers * layer->array[id].element;
 }
 
+/* A key or value that is not finite would end in measures that are not numbers. */
+static kv_err check_tokens(const kv_layer *layer, const kv__array *array, int number,
+                           const kv__slab *slab, kv_diag *diag)
+{
+    const kv_mark mark = {.path = layer->attention->path};
+    for (int h = 0; h < array->heads; h++)
+        for (int t = 0; t < array->rows; t++) {
+            bool signs;
+            const float *vector = kv__slab_row(slab, h, t);
+            if (isfinite(kv__kernels()->rough_sum(vector, (size_t)array->width, &signs)))
+                continue;
+            for (int d = 0; d < array->width; d++) /* finite numbers may add up to what is not */
+                if (!isfinite(vector[d]))
+                    return kv_fail(diag, KV_ERR_INPUT, &mark,
+                                   "%s[layer %d, head %d, token %d, dimension %d]: is not finite",
+                                   array->dataset.name, number, h, t, d);
+        }
+    return KV_OK;
+}
+
 static kv_err load_tokens(kv_layer *layer, kv__array_id id, int number, kv__slab *slab, bool *has,
                           kv_diag *diag)
 {
@@ -138,6 +159,8 @@ static kv_err load_tokens(kv_layer *layer, kv__array_id id, int number, kv__slab
         return KV_OK;
     const kv__selection all = {.kept = array->rows, .widen = true};
     kv_err err = kv__slab_load(slab, array, number, &all, diag);
+    if (err == KV_OK)
+        err = check_tokens(layer, array, number, slab, diag);
     *has = err == KV_OK;
     return err;
 }

@@ -84,7 +84,8 @@ bool kv__h5_probe(const char *path)
     kv__h5_enter(&guard);
     bool is = H5Fis_hdf5(path) > 0;
     kv__h5_leave(&guard);
-    return is;
+    const char *suffix = strrchr(path, '.'); /* a cut file is known by its name alone */
+    return is || (suffix != NULL && (strcmp(suffix, ".h5") == 0 || strcmp(suffix, ".hdf5") == 0));
 }
 
 kv_err kv__h5_open(const char *path, kv__h5 *file, kv_diag *diag)

@@ -307,6 +307,11 @@ int kv_csv_find(const kv_csv *csv, const char *name)
     return -1;
 }
 
+kv_mark kv_csv_column_mark(const kv_csv *csv, int column)
+{
+    return (kv_mark){csv->path, csv->header.line[column], csv->header.column[column]};
+}
+
 kv_err kv_csv_need(const kv_csv *csv, const char *name, int *column, kv_diag *diag)
 {
     const char *names[KV_CSV_MAX_COLUMNS];

@@ -26,6 +26,8 @@ void kv_csv_close(kv_csv *csv);
 /* Columns by place, from 0, in the order of the file. Names are borrowed. */
 int kv_csv_columns(const kv_csv *csv);
 const char *kv_csv_column(const kv_csv *csv, int column);
+/* Where the name of a column stands in the header. */
+kv_mark kv_csv_column_mark(const kv_csv *csv, int column);
 /* The place of a column, or -1. */
 int kv_csv_find(const kv_csv *csv, const char *name);
 /* The same for a column that must be there. */

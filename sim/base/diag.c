@@ -33,13 +33,32 @@ kv_err(kv_fail_memory)(kv_diag *diag)
     return kv_fail(diag, KV_ERR_MEMORY, NULL, "memory is exhausted");
 }
 
+/* ":line:column", as much of it as is known. */
+static void format_place(int line, int column, char out[32])
+{
+    out[0] = '\0';
+    if (line > 0 && column > 0)
+        snprintf(out, 32, ":%d:%d", line, column);
+    else if (line > 0)
+        snprintf(out, 32, ":%d", line);
+}
+
+kv_err kv_fail_from(kv_diag *diag, const kv_mark *mark)
+{
+    char place[32];
+    size_t length = strlen(diag->text);
+    if (mark->path == NULL || length + 1 >= sizeof diag->text)
+        return diag->code;
+    format_place(mark->line, mark->column, place);
+    snprintf(diag->text + length, sizeof diag->text - length, " (asked for at %s%s)", mark->path,
+             place);
+    return diag->code;
+}
+
 void kv_diag_format(const kv_diag *diag, char *out, unsigned long out_bytes)
 {
-    char place[32] = "";
-    if (diag->line > 0 && diag->column > 0)
-        snprintf(place, sizeof place, ":%d:%d", diag->line, diag->column);
-    else if (diag->line > 0)
-        snprintf(place, sizeof place, ":%d", diag->line);
+    char place[32];
+    format_place(diag->line, diag->column, place);
     snprintf(out, out_bytes, "%s%s%s%s", diag->path, diag->path[0] ? place : "",
              diag->path[0] ? ": " : "", diag->text);
 }

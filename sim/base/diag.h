@@ -56,6 +56,10 @@ kv_err kv_fail_memory(kv_diag *diag);
 #define kv_fail_memory(diag) ((void)(kv_fail_memory)(diag), KV_ERR_MEMORY)
 #endif
 
+/* Adds to a recorded error, unless mark's path is NULL, where what was wrong had been asked for:
+ * "... (asked for at path:line:column)". Returns the recorded code. */
+kv_err kv_fail_from(kv_diag *diag, const kv_mark *mark);
+
 /* Writes "path:line:column: text" (as much of it as is known) into out, always terminated. */
 void kv_diag_format(const kv_diag *diag, char *out, unsigned long out_bytes);
 

@@ -208,6 +208,8 @@ static bool read_whole(const char *text, long long *out)
     const char *digits = text + (*text == '+' || *text == '-');
     if (*digits == '\0' || digits[strspn(digits, "0123456789")] != '\0')
         return false;
+    if (digits[0] == '0' && digits[1] != '\0') /* 010 is 8 to some readers of YAML, 10 to others */
+        return false;
     errno = 0;
     *out = strtoll(text, NULL, 10);
     return errno == 0;

@@ -256,6 +256,10 @@ typedef struct columns {
     int prompt, generate, chunk, policy;
 } columns;
 
+/* What is appended to each row. */
+enum { ANSWERS = 3 };
+static const char *const answer_columns[ANSWERS] = {"kv_footprint", "kv_peak", "kv_bytes_peak"};
+
 static kv_err find_columns(const kv_csv *csv, columns *c, kv_diag *diag)
 {
     kv_err err = kv_csv_need(csv, "prompt", &c->prompt, diag);
@@ -265,6 +269,14 @@ static kv_err find_columns(const kv_csv *csv, columns *c, kv_diag *diag)
         err = kv_csv_need(csv, "chunk", &c->chunk, diag);
     if (err == KV_OK)
         err = kv_csv_need(csv, "policy", &c->policy, diag);
+    for (int a = 0; a < ANSWERS && err == KV_OK; a++) {
+        int column = kv_csv_find(csv, answer_columns[a]);
+        kv_mark mark = column >= 0 ? kv_csv_column_mark(csv, column) : (kv_mark){0};
+        if (column >= 0)
+            err = kv_fail(diag, KV_ERR_INPUT, &mark,
+                          "there is a column %s already; leave out what is to be appended",
+                          answer_columns[a]);
+    }
     return err;
 }
 
@@ -294,7 +306,8 @@ static void copy_header(const kv_csv *csv, FILE *out)
 {
     for (int i = 0; i < kv_csv_columns(csv); i++, putc(',', out))
         kv_csv_write(kv_csv_column(csv, i), out);
-    fputs("kv_footprint,kv_peak,kv_bytes_peak\n", out);
+    for (int a = 0; a < ANSWERS; a++)
+        fprintf(out, "%s%c", answer_columns[a], a + 1 < ANSWERS ? ',' : '\n');
 }
 
 static void copy_row(const kv_csv *csv, const kv_footprint *f, FILE *out)

@@ -234,7 +234,7 @@ kv_err kv__tally_init(kv__tally *tally, const kv__stage *stage, kv_diag *diag);
 void kv__tally_fini(kv__tally *tally);
 kv_err kv__stage_answers(kv__stage *stage, kv_diag *diag);
 /* What the measures need of a layer, before its first row. */
-kv_err kv__measure_layer(kv__stage *stage, kv_diag *diag);
+void kv__measure_layer(kv__stage *stage);
 /* The full row's own measures, once per answer row for all lanes. */
 void kv__measure_full(kv__stage *stage, int answer);
 void kv__measure_row(kv__lane *lane, kv__stage *stage, int answer);

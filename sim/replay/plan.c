@@ -110,7 +110,7 @@ static kv_err add_point(kv_replay *replay, char **keys, const kv_replay_point *p
     if (err == KV_OK && point->policy->prepare != NULL)
         err = point->policy->prepare(point->config, point->directory, &replay->shape, &group->plan,
                                      diag);
-    return err;
+    return err == KV_OK || diag == NULL ? err : kv_fail_from(diag, &point->mark);
 }
 
 kv_err kv_replay_new(const kv_replay_point *points, int count, const kv_shape *shape,

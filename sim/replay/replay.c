@@ -350,7 +350,7 @@ static kv_err run_layer(kv__lane *lanes, kv__stage *stage, int layer, kv_replay_
     for (int h = 0; h < replay->shape.kv_heads; h++)
         stage->value[h] = err == KV_OK ? kv_layer_values(stage->source, h) : NULL;
     if (err == KV_OK)
-        err = kv__measure_layer(stage, diag);
+        kv__measure_layer(stage);
     for (int g = 0; g < replay->groups && err == KV_OK; g++)
         err = kv__lane_start_layer(&lanes[g], stage, diag);
     int cursor = 0;

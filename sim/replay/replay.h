@@ -20,6 +20,7 @@ typedef struct kv_replay_point {
     int parts;
     const char *directory;  /* what relative paths in the settings start from; borrowed */
     long long chunk_tokens; /* prefill chunk; 0: the whole prompt */
+    kv_mark mark;           /* where the point was asked for; zeroed if nowhere */
 } kv_replay_point;
 
 /* What one KV head holds after a step and its eviction, at one point. */
