@@ -53,7 +53,7 @@ kv_err kv_step_time_new(const kv_step_time_config *config, const kv_step_hardwar
     if (made == NULL)
         return kv_fail_memory(diag);
     made->type = types[config->model];
-    made->overhead = config->step_overhead_ns << KV_FINE_BITS;
+    made->overhead = config->step_overhead_ns * ((int64_t)1 << KV_FINE_BITS);
     kv_err err = made->type->open(config, hardware, &made->state, diag);
     if (err != KV_OK) {
         free(made);

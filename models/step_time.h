@@ -48,7 +48,7 @@ typedef struct kv_step_ramp {
 typedef struct kv_step_time_config {
     int model;                   /* index into kv_step_time_names */
     char *path;                  /* table: folder with dense.csv, per_sequence.csv, attention.csv */
-    long long step_overhead_ns;  /* of the host, added to every step */
+    long long step_overhead_ns;  /* of the host, added to every step; a fit may try one below 0 */
     double kernel_scale;         /* table: times in the server over times in the table */
     double compute_efficiency;   /* roofline: of peak arithmetic reached by matrix products */
     double attention_efficiency; /* roofline: of peak arithmetic reached by prefill attention */

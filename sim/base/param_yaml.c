@@ -24,8 +24,10 @@ kv_err kv_param_parse(const kv_param *param, void *config, const kv_node *value,
     return kv_param_set(param, config, text, &mark, diag);
 }
 
-static kv_err resolve(const kv_param *param, void *config, const kv_node *value, kv_diag *diag)
+kv_err kv_param_resolve(const kv_param *param, void *config, const kv_node *value, kv_diag *diag)
 {
+    if (param->type != KV_PATH)
+        return KV_OK;
     char **field = (char **)((char *)config + param->offset);
     char *path = kv_node_resolve(value, *field);
     if (path == NULL)
@@ -97,8 +99,8 @@ kv_err kv_params_parse(const kv_param *table, void *config, const kv_node *map,
         if (param == NULL)
             return kv_param_unknown(table, also, name, &mark, diag);
         kv_err err = kv_param_parse(param, config, kv_node_at(map, i), diag);
-        if (err == KV_OK && param->type == KV_PATH)
-            err = resolve(param, config, kv_node_at(map, i), diag);
+        if (err == KV_OK)
+            err = kv_param_resolve(param, config, kv_node_at(map, i), diag);
         if (err != KV_OK)
             return err;
     }

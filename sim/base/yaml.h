@@ -64,6 +64,10 @@ char *kv_node_resolve(const kv_node *node, const char *path);
 kv_err kv_param_parse(const kv_param *param, void *config, const kv_node *value,
                       kv_diag *diag) KV_MUST_USE;
 
+/* Replaces a path that kv_param_parse has set by kv_node_resolve's; nothing else is touched. */
+kv_err kv_param_resolve(const kv_param *param, void *config, const kv_node *value,
+                        kv_diag *diag) KV_MUST_USE;
+
 /* The error that a key is in neither the table nor `also` (may be NULL), with what is known. */
 kv_err kv_param_unknown(const kv_param *table, const char *const *also, const char *name,
                         const kv_mark *mark, kv_diag *diag);

@@ -6,6 +6,7 @@
 #include "sim/base/csv.h"
 #include "sim/base/json.h"
 #include "sim/command.h"
+#include "sim/commands/fit.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -14,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { SEED = 256 + 2, POINTS = 256 + 3 };
+enum { SEED = 256 + 2, POINTS = 256 + 3, SET = 256 + 4 };
 
 static const kv_option options[] = {
     {'t', "traces", "FILE",
@@ -22,6 +23,7 @@ static const kv_option options[] = {
     {'j', "jobs", "N", "threads; as many as there are processors if not given"},
     {0, "seed", "N", "of policies that draw random numbers and of intervals [1]"},
     {0, "points", "FILE", "write every measured point with what is predicted for it, as CSV"},
+    {0, "set", "KEY=VALUE", "change a setting of the experiment, such as serving.kv_blocks=2588"},
     {'q', "quiet", NULL, "no progress and no warnings"},
     {.name = NULL},
 };
@@ -30,8 +32,8 @@ static int run(const kv_command *self, int argc, char **argv);
 
 KV_COMMAND_DEFINE(fit) = {
     .name = "fit",
-    .arguments = "MEASURED.csv --traces FILE...",
-    .brief = "Calibrates predicted accuracy from measured accuracies",
+    .arguments = "MEASURED.csv --traces FILE... | EXPERIMENT.yaml",
+    .brief = "Calibrates accuracies, or the step times of a server, from measurements",
     .options = options,
     .run = run,
 };
@@ -40,6 +42,9 @@ typedef struct settings {
     kv_accuracy_fit_options fit;
     const char **trace;
     const char *points; /* NULL: not wanted */
+    const char **set;   /* [sets] KEY=VALUE */
+    int sets;
+    const char *experiment; /* whose step times are fitted; NULL: accuracies are */
     bool quiet;
 } settings;
 
@@ -71,12 +76,21 @@ static int parse_option(const kv_command *self, int option, settings *s)
     case POINTS:
         s->points = optarg;
         return KV_EXIT_OK;
+    case SET:
+        s->set[s->sets++] = optarg;
+        return KV_EXIT_OK;
     case 'q':
         s->quiet = true;
         return KV_EXIT_OK;
     default:
         return KV_EXIT_USAGE;
     }
+}
+
+static bool is_yaml(const char *path)
+{
+    const char *dot = strrchr(path, '.');
+    return dot != NULL && (strcmp(dot, ".yaml") == 0 || strcmp(dot, ".yml") == 0);
 }
 
 static int parse_command_line(const kv_command *self, int argc, char **argv, settings *s)
@@ -91,6 +105,14 @@ static int parse_command_line(const kv_command *self, int argc, char **argv, set
     if (optind == argc)
         return kv__usage_error(self, "expected a CSV file of measured accuracies");
     s->fit.measured = argv[optind++];
+    if (is_yaml(s->fit.measured)) {
+        s->experiment = s->fit.measured;
+        if (optind < argc || s->fit.trace_count > 0 || s->points != NULL)
+            return kv__usage_error(self, "a fit of step times takes an experiment and --set only");
+        return KV_EXIT_OK;
+    }
+    if (s->sets > 0)
+        return kv__usage_error(self, "--set: %s is not an experiment", s->fit.measured);
     while (optind < argc) /* --traces a.h5 b.h5 */
         s->trace[s->fit.trace_count++] = argv[optind++];
     if (s->fit.trace_count == 0)
@@ -344,11 +366,13 @@ static int run(const kv_command *self, int argc, char **argv)
     settings s = {
         .fit = {.seed = 1, .critical = {.threshold = 0.9, .confidence = 0.95, .resamples = 1000}}};
     s.trace = calloc((size_t)argc + 1, sizeof *s.trace);
-    if (s.trace == NULL)
-        return KV_EXIT_FAILED;
-    int status = parse_command_line(self, argc, argv, &s);
+    s.set = calloc((size_t)argc + 1, sizeof *s.set);
+    int status = s.trace != NULL && s.set != NULL ? parse_command_line(self, argc, argv, &s)
+                                                  : KV_EXIT_FAILED;
     if (status == KV_EXIT_OK)
-        status = fit_and_print(&s);
+        status = s.experiment != NULL ? kv__fit_steps(s.experiment, s.set, s.sets, s.quiet)
+                                      : fit_and_print(&s);
     free(s.trace);
+    free(s.set);
     return status;
 }

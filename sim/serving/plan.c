@@ -323,7 +323,10 @@ static kv_err fill(const kv_serving_plan *plan, int number, const char *name,
             continue;
         if (param == NULL)
             return kv_fail(diag, KV_ERR_INPUT, &mark, "%s has no setting '%s'", name, key);
-        err = kv_param_parse(param, config, kv_grid_pick(&plan->grid[number], picked_one, i), diag);
+        const kv_node *value = kv_grid_pick(&plan->grid[number], picked_one, i);
+        err = kv_param_parse(param, config, value, diag);
+        if (err == KV_OK)
+            err = kv_param_resolve(param, config, value, diag);
     }
     return err;
 }
@@ -565,6 +568,8 @@ kv_err kv_serving_plan_point(const kv_serving_plan *plan, int combination, kv_se
     err = fill_all(plan, combination, &out->config, diag);
     if (err == KV_OK)
         err = find_hardware(plan, combination, out, &hardware, diag);
+    if (err == KV_OK)
+        out->hardware = hardware;
     if (err == KV_OK)
         err = find_policies(out, plan->map, diag);
     if (err == KV_OK)

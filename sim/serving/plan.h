@@ -71,6 +71,7 @@ typedef struct kv_serving_point {
     kv_serving_settings settings;
     kv_model *model;
     kv_device *device;
+    kv_step_hardware hardware; /* points into model and device */
     kv_step_time *time;
     char *policy, *params;                /* retention policy and its settings as JSON */
     char *settings_json;                  /* all other settings, canonical */
