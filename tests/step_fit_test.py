@@ -146,7 +146,8 @@ def test_overhead(folder):
         check("its %g ms are found" % overhead, done.returncode == 0 and found is not None and
               abs(float(found.group(1)) - overhead) < 2e-3 and float(found.group(2)) < 0.02,
               done.stdout + done.stderr)
-        fitted = [float(line.split()[-1]) for line in done.stdout.splitlines() if " mean " in line]
+        fitted = [float(line.split()[-1]) for line in done.stdout.splitlines()
+                  if line.startswith("  ") and " mean " in line]
         check("with which it is as measured", len(fitted) == 3 and
               all(abs(value) < 0.5 for value in fitted), done.stdout)
 
