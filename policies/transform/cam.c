@@ -30,6 +30,7 @@ static const kv_param params[] = {{.name = "merge",
                                    .min = 0,
                                    .max = INFINITY,
                                    .flags = KV_PARAM_SWEEP,
+                                   .unit = "",
                                    .help = "of the draws; the experiment's if not given"},
                                   {.name = NULL}};
 

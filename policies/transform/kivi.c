@@ -40,6 +40,7 @@ static const kv_param params[] = {
      .fallback = "none",
      .choices = preset_names,
      .flags = KV_PARAM_SWEEP,
+     .unit = "",
      .help = "other defaults, as a published implementation has them"},
     {.name = NULL}};
 

@@ -22,6 +22,7 @@ static const kv_param params[] = {
      .fallback = "pivotal",
      .choices = merge_names,
      .flags = KV_PARAM_SWEEP,
+     .unit = "",
      .help = "how an entry and what it takes become one: their mean, the mean of the entry and the "
              "midpoints to it, or the mean with each at the cosine of its key"},
     {.name = "text_prior",
@@ -29,6 +30,7 @@ static const kv_param params[] = {
      .offset = offsetof(look_m_config, text_prior),
      .fallback = "true",
      .flags = KV_PARAM_SWEEP,
+     .unit = "",
      .help = "whether the highest score is added to those of text tokens, so that images go first"},
     {.name = NULL}};
 

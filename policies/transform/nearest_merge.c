@@ -22,6 +22,7 @@ static const kv_param params[] = {
      .fallback = "pivot",
      .choices = scheme_names,
      .flags = KV_PARAM_SWEEP,
+     .unit = "",
      .help = "pivot and weighted merge keys and values as KVCache-Factory does, values merges "
              "values alone as kvpress does"},
     {.name = NULL}};
