@@ -26,7 +26,8 @@ enum { KV_READS_PREFILL = 1, KV_READS_DECODE = 2 };
 typedef struct kv_read_row {
     const kv_view *view;  /* of the layer; see kv_view_row and kv_view_query */
     const void *config;   /* the policy's configuration */
-    const uint8_t *study; /* [study_bytes * N] of this query head, as `study` left it; NULL: none */
+    const uint8_t *study; /* [study_bytes * N] of this query head, as `study` left it; NULL: none.
+                             Those of all heads of the layer lie one after the other */
     int kv_head;
     int query_head;         /* of all heads of the layer */
     int position;           /* of the query */
@@ -38,8 +39,9 @@ typedef struct kv_read_row {
     const float *query; /* [head_dim]; NULL unless needed (KV_NEEDS_QUERIES) */
     const float *key;   /* [N][head_dim] keys as stored, transformed ones where a transform stands
                            beside the policy; NULL unless needed (KV_NEEDS_KEYS) */
-    double *work;       /* 4 N doubles to use as it likes */
+    double *work;       /* 4 (N + head_dim) doubles to use as it likes */
     int32_t *order;     /* N numbers likewise */
+    int32_t *channel;   /* head_dim numbers likewise */
 } kv_read_row;
 
 /* What `study` sees: one query head of a layer, before the layer's first row. */
@@ -62,8 +64,8 @@ typedef struct kv_read {
     const char *cite;         /* paper or code it follows */
     const char *stage;        /* generation, compression, retrieval or loading */
     size_t config_bytes;      /* of the configuration struct */
-    const kv_param *params;   /* ends with a NULL name; no row has KV_PARAM_BUDGET, as reading less
-                                 makes no footprint curve */
+    const kv_param *params;   /* ends with a NULL name. Reading less makes no footprint curve: a row
+                                 has KV_PARAM_BUDGET only where it sets what `retention` keeps */
     const kv_preset *presets; /* NULL: none */
     unsigned phases;          /* KV_READS_PREFILL | KV_READS_DECODE */
     unsigned needs;           /* KV_NEEDS_*, of every measured row; rows of the prompt that `study`
@@ -71,6 +73,8 @@ typedef struct kv_read {
     size_t study_bytes;       /* bytes per token and query head that `study` fills; 0: none */
     /* Checks settings against one another. Default: nothing more to check. */
     kv_err (*check)(const void *config, const kv_mark *mark, kv_diag *diag);
+    /* Further needs that depend on the settings. Default: none. */
+    unsigned (*needs_of)(const void *config);
     /* Last rows of the prompt that `study` reads. Default: none. */
     long long (*observers)(const void *config);
     /* Looks at a layer before its first row. study: [study_bytes * N], zeroed. Default: nothing. */
@@ -103,6 +107,21 @@ int kv_read_best(const double *score, int32_t *index, int n, int k);
 void kv_read_sort(int32_t *position, int n);
 /* Everything that is present. */
 int kv_read_everything(const kv_read_row *row, int32_t *chosen);
+/* The end of the prefill that a row belongs to: of the prompt, or of its turn's question. */
+int kv_read_prefill_end(const kv_read_row *row);
+/* The present entries of positions below `sinks` or above position - local. At least the query's
+ * own. */
+int kv_read_ends(const kv_read_row *row, long long sinks, long long local, int32_t *chosen);
+
+/* Pages: page p holds the present entries p*page .. p*page+page-1, as a compacted cache does. */
+int kv_read_pages(int entries, long long page);
+/* The largest dot product that a query could have with a key of the page, channel by channel: the
+ * sum over the `channels` channels listed (NULL: all) of the largest query[d] * key[d] in it. */
+double kv_read_page_bound(const kv_read_row *row, const float *query, int page,
+                          long long page_tokens, const int32_t *channel, int channels);
+/* The entries of the `count` pages of highest score[page], ascending. */
+int kv_read_best_pages(const kv_read_row *row, double *score, long long page_tokens, int count,
+                       int32_t *chosen);
 
 #define KV_READ_DEFINE(id) const kv_read kv__read_##id
 

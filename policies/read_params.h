@@ -29,4 +29,8 @@
 #define KV_READ_LOCAL(type_of, field, row_fallback)                                                \
     KV_READ_COUNT(type_of, "local", field, row_fallback, 0, "tokens", "newest entries, always read")
 
+#define KV_READ_PAGE(type_of, field, row_fallback)                                                 \
+    KV_READ_COUNT(type_of, "page", field, row_fallback, 1, "tokens",                               \
+                  "entries of a page; pages are read whole")
+
 #endif

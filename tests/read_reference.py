@@ -73,14 +73,220 @@ class TopK:
         return (10 ** 9, 0)
 
 
-POLICIES = {"topk": TopK}
+class Read:
+    """Defaults of the slots: nothing beside the entries, all of them on the device."""
+    phases = ("decode",)
+
+    def __init__(self, p):
+        self.p = {**self.defaults, **p}
+
+    def metadata(self, n, layer):
+        return 0
+
+    def scan(self, n, layer):
+        return self.metadata(n, layer)
+
+    def home(self):
+        return (10 ** 9, 0)
+
+
+def prefill_end(row):
+    """The end of the prompt, or of the question that a later row belongs to."""
+    for _, start, _ in row.ex.turns:
+        if row.ex.P <= row.position < start:
+            return start
+    return row.ex.P
+
+
+class AShape(Read):
+    phases = ("prefill",)
+    defaults = dict(sinks=128, local=3968)
+
+    def select(self, row):
+        i = row.position
+        return [j for j in row.present if j < self.p["sinks"] or j > i - max(1, self.p["local"])]
+
+
+class TriShape(AShape):
+    defaults = dict(sinks=128, local=3968, last=100)
+
+    def select(self, row):
+        dense = row.position >= prefill_end(row) - self.p["last"]
+        return row.present if dense else super().select(row)
+
+
+class MInference(Read):
+    phases = ("prefill",)
+    defaults = dict(pattern="vertical_slash", vertical=1000, slash=6096, last=64, block=64, blocks=100)
+    memory = {}
+
+    def lines(self, row):
+        ex, n = row.ex, row.ex.P
+        column, distance = np.zeros(n), np.zeros(n)
+        for i in range(max(0, n - self.p["last"]), n):
+            a = ex.attention(row.layer)[row.head, i]
+            for j in range(i + 1):
+                column[j] += a[j]
+                distance[i - j] += a[j]
+        column[:30] = np.inf
+        distance[:100] = np.inf
+        keep = lambda x, k: set(sorted(range(n), key=lambda t: (-x[t], t))[:k])
+        return keep(column, self.p["vertical"]), keep(distance, self.p["slash"]) | {0}
+
+    def blocks(self, row):
+        size, end = self.p["block"], prefill_end(row)
+        own = row.position // size
+        recorded = list(row.ex.query_pos)
+        queries = [row.ex.q[row.layer, row.head, recorded.index(i)]
+                   for i in range(own * size, min((own + 1) * size, end)) if i in recorded]
+        q = np.mean(queries, axis=0)
+        score = [q @ row.k[b * size:(b + 1) * size].mean(axis=0) for b in range(own)]
+        return {own} | set(sorted(range(own), key=lambda b: (-score[b], b))[:self.p["blocks"] - 1])
+
+    def select(self, row):
+        key = (row.ex.path, id(row.ex), row.layer, row.head, tuple(sorted(self.p.items())))
+        if self.p["pattern"] == "block":
+            kept = self.blocks(row)
+            return [j for j in row.present if j // self.p["block"] in kept]
+        if key not in self.memory:
+            self.memory[key] = self.lines(row)
+        column, distance = self.memory[key]
+        return [j for j in row.present if j in column or row.position - j in distance]
+
+
+def pages(present, size):
+    return [present[i:i + size] for i in range(0, len(present), size)]
+
+
+def page_bound(q, keys, dims):
+    """The largest dot product that a vector within the page's channel-wise bounds could have."""
+    least, most = keys.min(axis=0), keys.max(axis=0)
+    return sum(max(q[d] * least[d], q[d] * most[d]) for d in dims)
+
+
+def best_pages(groups, score, count):
+    kept = sorted(range(len(groups)), key=lambda p: (-score[p], p))[:count]
+    return sorted(j for p in kept for j in groups[p])
+
+
+class Quest(Read):
+    defaults = dict(read=1024, page=16, skip_layers=2)
+
+    def select(self, row):
+        if row.layer < self.p["skip_layers"]:
+            return row.present
+        groups = pages(row.present, self.p["page"])
+        score = [page_bound(row.q, row.k[g], range(row.ex.D)) for g in groups]
+        return best_pages(groups, score, max(3, min(self.p["read"], len(row.present)) // self.p["page"]))
+
+    def metadata(self, n, layer):
+        return 0 if layer < self.p["skip_layers"] else math.ceil(n / self.p["page"])
+
+
+class RetrievalAttention(Read):
+    defaults = dict(sinks=128, local=512, read=2000)
+
+    def select(self, row):
+        n = len(row.present)
+        first = row.present[:self.p["sinks"]]
+        last = row.present[max(len(first), n - self.p["local"]):] if self.p["local"] else []
+        middle = row.present[len(first):n - len(last)]
+        return first + best(row.a, middle, self.p["read"]) + last
+
+    def home(self):
+        return (self.p["sinks"], self.p["local"])
+
+
+class InfLLM(Read):
+    defaults = dict(sinks=128, local=4096, block=128, blocks=16, representatives=4)
+    memory = {}
+
+    def received(self, row, head):
+        key = (id(row.ex), row.layer, head, self.p["local"])
+        if key not in self.memory:
+            total = np.zeros(row.ex.N)
+            for i in range(row.ex.P):
+                first = max(0, i - self.p["local"])
+                total[first:i + 1] += row.ex.attention(row.layer)[head, i, first:i + 1]
+            self.memory[key] = total
+        return self.memory[key]
+
+    def select(self, row):
+        ex, size = row.ex, self.p["block"]
+        sinks = min(self.p["sinks"], row.position + 1)
+        count = max(0, row.position + 1 - sinks - self.p["local"]) // size
+        at = list(ex.query_pos).index(row.position)
+        score = []
+        for b in range(count):
+            block = range(sinks + b * size, sinks + (b + 1) * size)
+            total = 0
+            for head in range(ex.Hq):
+                chosen = best(self.received(row, head), list(block), self.p["representatives"])
+                total += ex.q[row.layer, head, at] @ ex.k[row.layer, head // ex.g, chosen].mean(axis=0)
+            score.append(total)
+        kept = set(sorted(range(count), key=lambda b: (-score[b], b))[:self.p["blocks"]])
+        return [j for j in row.present
+                if j < sinks or (j - sinks) // size >= count or (j - sinks) // size in kept]
+
+    def metadata(self, n, layer):
+        return max(0, n - self.p["sinks"] - self.p["local"]) // self.p["block"] * GROUP / 2
+
+    def home(self):
+        return (self.p["sinks"], self.p["local"])
+
+
+class RocketKV(Read):
+    defaults = dict(window=32, kernel=63)
+
+    def __init__(self, p):
+        super().__init__(p)
+        c = p["compression"]
+        self.r = min(0.2 + 0.06 * math.log2(c), 0.8)
+        self.second = c ** ((1 - self.r) / 2)
+        self.page = max(1, round(self.second))
+
+    def select(self, row):
+        ex = row.ex
+        at = list(ex.query_pos).index(row.position)
+        queries = [ex.q[row.layer, h, at] for h in range(row.kv_head * ex.g, (row.kv_head + 1) * ex.g)]
+        size = sum(abs(q) for q in queries)
+        dims = best(size, range(ex.D), max(1, round(ex.D / self.second)))
+        groups = pages(row.present, self.page)
+        score = [sum(page_bound(q, row.k[g], dims) for q in queries) for g in groups]
+        wanted = math.ceil(len(row.present) / self.p["compression"] ** (1 - self.r))
+        return best_pages(groups, score, math.ceil(wanted / self.page))
+
+    def metadata(self, n, layer):
+        return math.ceil(n / self.page)
+
+    def scan(self, n, layer):
+        return self.metadata(n, layer) * max(1, round(WIDTH / self.second)) / WIDTH / 2
+
+
+GROUP, WIDTH = 2, 16        # query heads of a KV head and head_dim of the trace
+POLICIES = {"topk": TopK, "a_shape": AShape, "tri_shape": TriShape, "minference": MInference,
+            "quest": Quest, "retrieval_attention": RetrievalAttention, "infllm": InfLLM,
+            "rocketkv": RocketKV}
 
 
 def cases():
     """(read policy as text, evicts beforehand)."""
-    for read in ("{topk: {read: 1}}", "{topk: {read: 7}}", "{topk: {share: 0.13}}", "{topk: {share: 1}}"):
+    for read in ("{topk: {read: 1}}", "{topk: {read: 7}}", "{topk: {share: 0.13}}", "{topk: {share: 1}}",
+                 "{a_shape: {sinks: 3, local: 9}}", "{a_shape: {}}", "{tri_shape: {sinks: 2, local: 5, last: 6}}",
+                 "{tri_shape: {sinks: 2, local: 5, last: 0}}",
+                 "{minference: {vertical: 33, slash: 7, last: 8}}", "{minference: {vertical: 31, slash: 102, last: 64}}",
+                 "{minference: {pattern: block, block: 8, blocks: 3}}", "{minference: {}}",
+                 "{quest: {read: 24, page: 4, skip_layers: 0}}", "{quest: {read: 1, page: 5, skip_layers: 1}}",
+                 "{quest: {}}", "{retrieval_attention: {sinks: 4, local: 8, read: 6}}",
+                 "{retrieval_attention: {sinks: 0, local: 0, read: 5}}", "{retrieval_attention: {}}",
+                 "{infllm: {sinks: 4, local: 8, block: 8, blocks: 2, representatives: 3}}",
+                 "{infllm: {sinks: 0, local: 1, block: 5, blocks: 4, representatives: 1}}", "{infllm: {}}"):
         yield read, False
         yield read, True
+    for read in ("{rocketkv: {compression: 2, window: 4, kernel: 5}}", "{rocketkv: {compression: 8}}",
+                 "{rocketkv: {compression: 1}}", "{rocketkv: {compression: 100, window: 8}}"):
+        yield read, False
+    yield "{rocketkv: {compression: 16}}", True
 
 
 # --- measuring
@@ -113,7 +319,7 @@ def measure(ex, policy, retained):
                     union = set()
                     for head in range(kv_head * ex.g, (kv_head + 1) * ex.g):
                         row = Row(ex, layer, head, position, present, prefill)
-                        chosen = choose(policy, row)
+                        chosen = list(choose(policy, row))
                         assert set(chosen) <= set(row.present)
                         union |= set(chosen)
                         mass = row.a[chosen].sum()

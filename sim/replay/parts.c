@@ -33,6 +33,7 @@ struct kv__parts {
     uint8_t *is_chosen; /* [N] by the query head at hand */
     float *weight;      /* [N] recomputed attention */
     double *out;        /* [head_dim] */
+    int32_t *channel;   /* [head_dim] */
     double *work;       /* what the most demanding transform asks for */
     kv_layer *partner;  /* another layer of the example; NULL: nobody wants one */
     int partner_layer;  /* that it holds, -1: none */
@@ -69,6 +70,8 @@ unsigned kv__parts_needs(const kv__group *group)
     for (int i = 0; i < group->parts; i++) {
         const kv_method *method = &group->part[i].method;
         needs |= method->read ? method->read->needs : method->transform->needs;
+        if (method->read != NULL && method->read->needs_of != NULL)
+            needs |= method->read->needs_of(group->part[i].config);
     }
     if (changes & KV_CHANGES_KEYS)
         needs |= KV_NEEDS_KEYS | KV_NEEDS_QUERIES;
@@ -169,11 +172,12 @@ static kv_err buffers_init(kv__parts *p, const kv__group *group, const kv__stage
     p->is_chosen = calloc(n, 1);
     p->weight = malloc(n * sizeof *p->weight);
     p->out = malloc(((size_t)shape->head_dim + 1) * sizeof *p->out);
+    p->channel = malloc(((size_t)shape->head_dim + 1) * sizeof *p->channel);
     p->work = malloc(work_doubles(group, shape, stage->example->total_tokens) * sizeof *p->work);
     if (read != NULL && read->study_bytes > 0)
         p->study = malloc(read->study_bytes * n * (size_t)shape->heads);
     bool good = p->before && p->befores && p->present && p->dropped && p->chosen && p->order &&
-                p->is_read && p->is_chosen && p->weight && p->out && p->work &&
+                p->is_read && p->is_chosen && p->weight && p->out && p->channel && p->work &&
                 (p->study || read == NULL || read->study_bytes == 0);
     return good ? KV_OK : kv_fail_memory(diag);
 }
@@ -225,6 +229,7 @@ void kv__parts_free(kv__parts *p, const kv__group *group, int kv_heads)
     free(p->is_chosen);
     free(p->weight);
     free(p->out);
+    free(p->channel);
     free(p->work);
     free(p);
 }
@@ -460,7 +465,8 @@ static int choose(const kv__lane *lane, const kv__stage *stage, const row_head *
                        .query = kv_view_query(&stage->view, query_head, at->position),
                        .key = at->key,
                        .work = stage->view.work,
-                       .order = p->order};
+                       .order = p->order,
+                       .channel = p->channel};
     if (read == NULL || !(read->phases & phase))
         return kv_read_everything(&row, p->chosen);
     row.config = read_config(lane->group);
