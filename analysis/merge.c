@@ -4,6 +4,7 @@
  * begun, filled and finished like any other. */
 #include "config.h"
 
+#include "analysis/merge_serving.h"
 #include "analysis/plan.h"
 #include "analysis/run.h"
 #include "analysis/sql.h"
@@ -17,7 +18,8 @@
 /* The run of one shard file. */
 typedef struct shard {
     kv_results *results;
-    kv_plan *plan;
+    kv_plan *plan; /* of the attention part; NULL: there is none */
+    kv__serving_shard serving;
     kv_run_info info; /* texts are owned */
     long long run_id;
 } shard;
@@ -69,7 +71,10 @@ static kv_err shard_open(const char *path, shard *s, kv_diag *diag)
         err = read_run(s, diag);
     if (err == KV_OK)
         err = kv__plan_load(s->results, s->run_id, &s->plan, diag);
-    if (err == KV_OK && s->plan == NULL)
+    s->serving = (kv__serving_shard){.results = s->results, .run_id = s->run_id};
+    if (err == KV_OK)
+        err = kv__serving_shard_read(&s->serving, diag);
+    if (err == KV_OK && s->plan == NULL && s->serving.points == 0)
         err = kv_fail(diag, KV_ERR_INPUT, &mark, "the shard in it never began");
     return err;
 }
@@ -91,6 +96,11 @@ static kv_err check_same(const shard *first, const shard *other, kv_diag *diag)
     if (first->info.shards != other->info.shards)
         return kv_fail(diag, KV_ERR_INPUT, &mark, "is one of %d shards, %s one of %d",
                        other->info.shards, first_path, first->info.shards);
+    if (first->plan == NULL || other->plan == NULL)
+        return first->plan == other->plan
+                   ? KV_OK
+                   : kv_fail(diag, KV_ERR_INPUT, &mark, "or %s never began its attention part",
+                             first_path);
     return kv__plan_compare(first->plan, &other->plan->info, path, diag);
 }
 
@@ -154,17 +164,38 @@ static kv_err count_examples(const shard *s, int *times, kv_diag *diag)
     return err == KV_END ? KV_OK : err;
 }
 
-static kv_err check_shards(const shard *shards, int count, kv_diag *diag)
+static kv_err check_examples(const shard *shards, int count, kv_diag *diag)
 {
     int *times = calloc((size_t)shards->plan->info.examples + 1, sizeof *times);
     kv_err err = times ? KV_OK : kv_fail_memory(diag);
-    for (int i = 1; i < count && err == KV_OK; i++)
-        err = check_same(&shards[0], &shards[i], diag);
     for (int i = 0; i < count && err == KV_OK; i++)
         err = count_examples(&shards[i], times, diag);
     if (err == KV_OK)
         err = check_coverage(shards, times, diag);
     free(times);
+    return err;
+}
+
+/* The serving parts, in an array of their own; free it. NULL: no memory. */
+static kv__serving_shard *serving_parts(const shard *shards, int count)
+{
+    kv__serving_shard *parts = calloc((size_t)count, sizeof *parts);
+    for (int i = 0; parts != NULL && i < count; i++)
+        parts[i] = shards[i].serving;
+    return parts;
+}
+
+static kv_err check_shards(const shard *shards, int count, kv_diag *diag)
+{
+    kv__serving_shard *parts = serving_parts(shards, count);
+    kv_err err = parts != NULL ? KV_OK : kv_fail_memory(diag);
+    for (int i = 1; i < count && err == KV_OK; i++)
+        err = check_same(&shards[0], &shards[i], diag);
+    if (err == KV_OK && shards->plan != NULL)
+        err = check_examples(shards, count, diag);
+    if (err == KV_OK)
+        err = kv__serving_shards_check(parts, count, shards->info.shards, diag);
+    free(parts);
     return err;
 }
 
@@ -217,15 +248,22 @@ static kv_err copy_shards(const shard *shards, int count, kv_results *to, long l
     return kv__sql_end(to, err, diag);
 }
 
-static kv_err fill(const shard *shards, int count, kv_results *to, kv_diag *diag)
+static kv_err copy_serving(const shard *shards, int count, kv_results *to, long long run_id,
+                           kv_diag *diag)
 {
-    kv_run_info info = shards->info;
-    kv_run *run = NULL;
-    kv_points *points = NULL;
-    info.shard = info.shards = 0;
-    kv_err err = kv_run_begin(to, &info, false, &run, diag);
+    kv__serving_shard *parts = serving_parts(shards, count);
+    kv_err err = parts != NULL ? kv__sql_begin(to, diag) : kv_fail_memory(diag);
     if (err == KV_OK)
-        err = kv_points_begin(run, &shards->plan->info, &points, diag);
+        err = kv__sql_end(to, kv__serving_shards_copy(parts, count, to, run_id, diag), diag);
+    free(parts);
+    return err;
+}
+
+static kv_err fill_attention(const shard *shards, int count, kv_results *to, kv_run *run,
+                             kv_diag *diag)
+{
+    kv_points *points = NULL;
+    kv_err err = kv_points_begin(run, &shards->plan->info, &points, diag);
     if (err == KV_OK)
         err = copy_shards(shards, count, to, kv_run_id(run), diag);
     kv_points_free(points); /* begun again, it finds what was copied */
@@ -234,9 +272,22 @@ static kv_err fill(const shard *shards, int count, kv_results *to, kv_diag *diag
         err = kv_points_begin(run, &shards->plan->info, &points, diag);
     if (err == KV_OK)
         err = kv_points_finish(points, diag);
+    kv_points_free(points);
+    return err;
+}
+
+static kv_err fill(const shard *shards, int count, kv_results *to, kv_diag *diag)
+{
+    kv_run_info info = shards->info;
+    kv_run *run = NULL;
+    info.shard = info.shards = 0;
+    kv_err err = kv_run_begin(to, &info, false, &run, diag);
+    if (err == KV_OK && shards->plan != NULL)
+        err = fill_attention(shards, count, to, run, diag);
+    if (err == KV_OK)
+        err = copy_serving(shards, count, to, kv_run_id(run), diag);
     if (err == KV_OK)
         err = kv_run_finish(run, diag);
-    kv_points_free(points);
     kv_run_free(run);
     return err;
 }

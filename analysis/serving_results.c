@@ -14,20 +14,34 @@ enum { POINT, TIER, REQUEST, TIMELINE, TABLES };
 
 struct kv_serving_rows {
     kv_results *results;
+    const kv_run_info *info; /* of the run */
     long long run_id, point_id;
     int number;
     bool begun;
     sqlite3_stmt *insert[TABLES];
 };
 
-kv_err kv_serving_rows_open(kv_run *run, kv_serving_rows **out, kv_diag *diag)
+/* How many points the experiment has, for who merges shards. */
+static kv_err store_plan(kv_serving_rows *rows, int points, kv_diag *diag)
+{
+    kv_err err = kv__sql_begin(rows->results, diag);
+    if (err != KV_OK)
+        return err;
+    err = kv__sql_do(rows->results, diag,
+                     "INSERT OR REPLACE INTO serving_plan (run_id, points) VALUES (?, ?)", "ii",
+                     rows->run_id, (long long)points);
+    return kv__sql_end(rows->results, err, diag);
+}
+
+kv_err kv_serving_rows_open(kv_run *run, int points, kv_serving_rows **out, kv_diag *diag)
 {
     kv_serving_rows *rows = calloc(1, sizeof *rows);
     if (rows == NULL)
         return kv_fail_memory(diag);
     rows->results = kv__run_results(run);
     rows->run_id = kv_run_id(run);
-    kv_err err = KV_OK;
+    rows->info = kv__run_info(run);
+    kv_err err = store_plan(rows, points, diag);
     for (int t = 0; t < TABLES && err == KV_OK; t++) {
         char *sql = kv_schema_insert(&kv__serving_tables[t]);
         err = sql == NULL ? kv_fail_memory(diag)
@@ -54,15 +68,31 @@ void kv_serving_rows_close(kv_serving_rows *rows)
     free(rows);
 }
 
-kv_err kv_serving_rows_has(kv_serving_rows *rows, int number, bool *has, kv_diag *diag)
+kv_err kv_serving_rows_lacks(kv_serving_rows *rows, int number, bool *lacks, kv_diag *diag)
 {
+    const kv_run_info *info = rows->info;
     long long count = 0;
+    *lacks = false;
+    if (info->shards > 0 && number % info->shards != info->shard - 1)
+        return KV_OK;
     kv_err err =
         kv__sql_number(rows->results, 0, &count, diag,
                        "SELECT count(*) FROM serving_point WHERE run_id = ? AND number = ?", "ii",
                        rows->run_id, (long long)number);
-    *has = count > 0;
+    *lacks = count == 0;
     return err;
+}
+
+kv_err kv_serving_rows_finish(kv_serving_rows *rows, kv_diag *diag)
+{
+    if (rows->info->shards > 0)
+        return KV_OK;
+    kv_err err = kv__sql_begin(rows->results, diag);
+    if (err != KV_OK)
+        return err;
+    err = kv__sql_do(rows->results, diag, "DELETE FROM serving_plan WHERE run_id = ?", "i",
+                     rows->run_id);
+    return kv__sql_end(rows->results, err, diag);
 }
 
 kv_err kv_serving_rows_begin(kv_serving_rows *rows, int number, kv_diag *diag)

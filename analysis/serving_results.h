@@ -51,12 +51,17 @@ typedef struct kv_request_row {
     const char *status;
 } kv_request_row;
 
-/* Begins the serving part of a run. */
-kv_err kv_serving_rows_open(kv_run *run, kv_serving_rows **out, kv_diag *diag) KV_MUST_USE;
+/* Begins the serving part of a run, or goes on with it. points: of the whole experiment. */
+kv_err kv_serving_rows_open(kv_run *run, int points, kv_serving_rows **out,
+                            kv_diag *diag) KV_MUST_USE;
 void kv_serving_rows_close(kv_serving_rows *rows);
 
-/* True if the point of that number, from 0, is there already. */
-kv_err kv_serving_rows_has(kv_serving_rows *rows, int number, bool *has, kv_diag *diag) KV_MUST_USE;
+/* True if the point of that number, from 0, is this run's (of a shard, every so many are) and is
+ * not there yet. */
+kv_err kv_serving_rows_lacks(kv_serving_rows *rows, int number, bool *lacks,
+                             kv_diag *diag) KV_MUST_USE;
+/* After the last point: drops what only an incomplete run needs. */
+kv_err kv_serving_rows_finish(kv_serving_rows *rows, kv_diag *diag) KV_MUST_USE;
 /* Begins a point; its requests and samples follow, then kv_serving_rows_end. */
 kv_err kv_serving_rows_begin(kv_serving_rows *rows, int number, kv_diag *diag) KV_MUST_USE;
 kv_err kv_serving_rows_request(kv_serving_rows *rows, const kv_request_row *row,

@@ -101,6 +101,11 @@ static const kv_column timeline_columns[] = {
     COUNT("waiting", "", "requests in the queues"),
     {.name = NULL}};
 
+static const kv_column plan_columns[] = {
+    {"run_id", "INTEGER PRIMARY KEY REFERENCES run(id)", "", "the run"},
+    COUNT("points", "", "points of the whole experiment"),
+    {.name = NULL}};
+
 const kv_table kv__serving_tables[] = {
     {.name = "serving_point",
      .help = "What one configuration of a server does on a trace of requests.",
@@ -122,4 +127,7 @@ const kv_table kv__serving_tables[] = {
      .column = timeline_columns,
      .rest = "PRIMARY KEY (point_id, time_s, tier)",
      .without_rowid = true},
+    {.name = "serving_plan",
+     .help = "Work table: how many points the serving part of a run that is not complete has.",
+     .column = plan_columns},
     {.name = NULL}};

@@ -120,6 +120,63 @@ def test_tables(folder):
     check("resume adds nothing", again.returncode == 0 and len(rows(out, POINT)) == 1, again.stderr)
 
 
+def dump(path):
+    """All tables but what knows a clock."""
+    with sqlite3.connect(path) as database:
+        names = [n for n, in database.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
+        tables = {n: sorted(map(repr, database.execute("SELECT * FROM %s" % n))) for n in names}
+        tables["run"] = list(database.execute("SELECT id, name, experiment, seed, version, shard, "
+                                              "shards, finished_at IS NULL FROM run"))
+    return tables
+
+
+def test_division(folder):
+    """Threads, shards, and a run that was cut off: the tables are those of one thread."""
+    requests = "arrival,prompt,output\n" + "".join(
+        "%g,%d,%d\n" % (i * 0.05, 50 + i * 37 % 900, 1 + i * 13 % 60) for i in range(60))
+    write(folder, "t.csv", requests)
+    path = experiment(folder, "division.yaml", extra="  request_results: true\n  timeline: 500ms\n"
+                      "  chunk_size: [64, 256, whole]\n  scheduler: {max_seqs: [4, 32]}\n"
+                      "  tiers: {cpu: {capacity: [1GiB, 2GiB]}}\n")
+    names = ["one", "four", "nine", "part1", "part2", "part3"]
+    db = {name: os.path.join(folder, name + ".db") for name in names + ["merged", "cut"]}
+    done = [kvsim("run", path, "-q", "-o", db["one"], "-j", "1"),
+            kvsim("run", path, "-q", "-o", db["four"], "-j", "4"),
+            kvsim("run", path, "-q", "-o", db["nine"], "-j", "9")]
+    done += [kvsim("run", path, "-q", "-o", db["part%d" % i], "-j", "2", "--shard", "%d/3" % i)
+             for i in (1, 2, 3)]
+    parts = [db["part%d" % i] for i in (3, 1, 2)]
+    done.append(kvsim("merge", db["merged"], *parts))
+    check("threads and shards run", all(d.returncode == 0 for d in done), [d.stderr for d in done])
+    whole = dump(db["one"])
+    check("12 points", len(whole["serving_point"]) == 12 and len(whole["request_result"]) == 720)
+    check("nothing of an incomplete run is left", whole["serving_plan"] == [])
+    for name in ("four", "nine", "merged"):
+        check("the same tables: " + name, dump(db[name]) == whole)
+    check("a shard has a third", len(rows(db["part2"], POINT)) == 4)
+
+    # cut off: what a run killed after its second point leaves behind
+    kvsim("run", path, "-q", "-o", db["cut"], "-j", "1")
+    with sqlite3.connect(db["cut"]) as database:
+        for table in ("tier_stat", "request_result", "timeline"):
+            database.execute("DELETE FROM %s WHERE point_id > 2" % table)
+        database.execute("DELETE FROM serving_point WHERE id > 2")
+        database.execute("UPDATE run SET finished_at = NULL, wall_seconds = NULL")
+        database.execute("INSERT INTO serving_plan VALUES (1, 12)")
+    resumed = kvsim("run", path, "-q", "-o", db["cut"], "-j", "3", "--resume")
+    check("it goes on to the same tables", resumed.returncode == 0 and dump(db["cut"]) == whole,
+          resumed.stderr)
+    for given, words in ((parts[:2], "point 1 of the serving part is missing; run shard 2/3"),
+                         (parts + parts[:1], "point 2 of the serving part is in more than one")):
+        merged = kvsim("merge", "-f", db["merged"], *given)
+        check("merge: " + words, merged.returncode == 2 and words in merged.stderr, merged.stderr)
+    once = kvsim("run", path, "-q", "-o", os.path.join(folder, "x.db"), "--set",
+                 "serving.requests={file: '-', format: csv}")
+    check("standard input cannot be read twelve times", once.returncode == 2 and
+          "12 combinations" in once.stderr, once.stderr)
+
+
 def test_wrong_input(folder):
     cases = [
         ("a negative length", "arrival,prompt,output\n0,5,5\n1,-5,5\n", "", "t.csv:3"),

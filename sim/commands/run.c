@@ -193,6 +193,7 @@ static kv_err run_serving(const kv_experiment *experiment, kv_run *handle, const
     if (err != KV_OK)
         return err;
     kv_serving_run_options how = {.stepwise = s->stepwise,
+                                  .threads = s->threads,
                                   .trace_events = s->trace_events,
                                   .progress_closure = &line,
                                   .warn = s->quiet ? NULL : show_warning};
@@ -232,14 +233,9 @@ static kv_err run_parts(const kv_experiment *experiment, kv_run *handle, const s
 }
 
 /* Finds mistakes in the serving part before anything is written. */
-static kv_err check_serving(const kv_experiment *experiment, const settings *s, kv_diag *diag)
+static kv_err check_serving(const kv_experiment *experiment, kv_diag *diag)
 {
     kv_serving_plan plan;
-    kv_mark mark = kv_node_mark(experiment->serving);
-    if (s->shards > 1)
-        return kv_fail(
-            diag, KV_ERR_UNSUPPORTED, &mark,
-            "the serving part of an experiment cannot be divided yet; leave --shard out");
     kv_err err =
         kv_serving_plan_init(&plan, experiment->serving, experiment->model, experiment->seed, diag);
     if (err != KV_OK)
@@ -315,7 +311,7 @@ static kv_err prepare(const kv_experiment *experiment, settings *s, kv_diag *dia
     bool speaks = kv__ranks_mine() == 0;
     kv_err err = KV_OK;
     if (experiment->serving != NULL)
-        err = check_serving(experiment, s, diag);
+        err = check_serving(experiment, diag);
     if (err == KV_OK && experiment->has_attention)
         err = kv_attention_prepare(experiment, speaks ? print_warning : NULL, &line, &s->job, diag);
     return err;

@@ -280,6 +280,12 @@ kv_err kv_serving_plan_init(kv_serving_plan *plan, const kv_node *map, const kv_
         err = add_tiers(plan, diag);
     if (err == KV_OK)
         err = read_requests(plan, diag);
+    if (err == KV_OK && plan->combinations > 1 && plan->requests.path != NULL &&
+        strcmp(plan->requests.path, "-") == 0)
+        err = kv_fail(diag, KV_ERR_INPUT, &mark,
+                      "requests from standard input can be read once, not for each of %d "
+                      "combinations",
+                      plan->combinations);
     if (err != KV_OK)
         kv_serving_plan_fini(plan);
     return err;

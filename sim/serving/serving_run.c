@@ -4,15 +4,17 @@
 
 #include "sim/serving/serving_run.h"
 
-#include "analysis/serving_results.h"
 #include "sim/serving/event_trace.h"
+#include "sim/serving/serving_output.h"
 
 #include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* What is told while a point runs. */
 typedef struct telling {
-    kv_serving_rows *rows;
+    kv__output *out;
     kv_event_trace trace;
     bool requests;
 } telling;
@@ -37,14 +39,15 @@ static kv_err tell_request(void *closure, const kv_request_outcome *outcome, kv_
                           .cached_tokens = outcome->cached_tokens,
                           .preemptions = outcome->preemptions,
                           .status = kv_request_status_names[outcome->status]};
-    return kv_serving_rows_request(t->rows, &row, diag);
+    return kv__output_put(t->out, KV__OUTPUT_REQUEST, &row, diag);
 }
 
 static kv_err tell_sample(void *closure, const kv_serving_sample *sample, kv_diag *diag)
 {
     telling *t = closure;
-    return kv_serving_rows_sample(t->rows, seconds(sample->time_ns), sample->used_bytes,
-                                  sample->running, sample->waiting, diag);
+    kv__timeline_row row = {seconds(sample->time_ns), sample->used_bytes, sample->running,
+                            sample->waiting};
+    return kv__output_put(t->out, KV__OUTPUT_SAMPLE, &row, diag);
 }
 
 static kv_err tell_span(void *closure, const kv_serving_span *span, kv_diag *diag)
@@ -109,8 +112,8 @@ static kv_serving_row row_of(const kv_serving_point *point, kv_serving_result *r
 }
 
 /* Writes what the tiers below the GPU did; adds up what is of the point. */
-static kv_err put_tiers(kv_serving_rows *rows, const kv_serving_point *point,
-                        const kv_serving_result *r, kv_serving_row *row, kv_diag *diag)
+static kv_err put_tiers(kv__output *out, const kv_serving_point *point, const kv_serving_result *r,
+                        kv_serving_row *row, kv_diag *diag)
 {
     const kv_serving_settings *s = &point->settings;
     double block = (double)s->block_bytes;
@@ -131,90 +134,253 @@ static kv_err put_tiers(kv_serving_rows *rows, const kv_serving_point *point,
         row->loaded_bytes += tier.bytes_out;
         if (strcmp(tier.tier, "cpu") == 0)
             row->cpu_bytes_seconds = did->block_seconds * block;
-        err = kv_serving_rows_tier(rows, &tier, diag);
+        err = kv__output_put(out, KV__OUTPUT_TIER, &tier, diag);
     }
     return err;
 }
 
-static void warn(const kv_serving_run_options *options, const char *text)
-{
-    if (options->warn != NULL && *text != '\0')
-        options->warn(options->warn_closure, text);
-}
+/* --- One point --------------------------------------------------------------------- */
 
-static void warn_of_skips(const kv_serving_run_options *options, const kv_request_reader *reader)
+/* A point on its way: the output borrows texts of it. */
+typedef struct task {
+    int number;
+    kv_serving_point point;
+    kv__output out;
+    char warning[2][2048]; /* rows passed over, steps outside of a table; "": none */
+    kv_diag diag;
+    kv_err err;
+    bool over;
+} task;
+
+static void note_warnings(task *k, const kv_request_reader *reader)
 {
     const kv_diag *first = kv_request_first_skip(reader);
-    char text[2048];
-    if (first == NULL)
-        return;
-    kv_diag_format(first, text, sizeof text);
-    warn(options, text);
+    if (first != NULL)
+        kv_diag_format(first, k->warning[0], sizeof k->warning[0]);
+    snprintf(k->warning[1], sizeof k->warning[1], "%s", kv_step_time_warning(k->point.time));
 }
 
-static kv_err simulate(const kv_serving_plan *plan, kv_serving_point *point, telling *t,
-                       const kv_serving_run_options *options, kv_diag *diag)
+static void tell_warnings(const task *k, const kv_serving_run_options *options)
+{
+    for (int w = 0; w < 2 && options->warn != NULL; w++)
+        if (*k->warning[w] != '\0')
+            options->warn(options->warn_closure, k->warning[w]);
+}
+
+static kv_err simulate(const kv_serving_plan *plan, task *k, telling *t,
+                       const kv_serving_run_options *options)
 {
     kv_request_reader *reader;
     kv_serving_result result = {0};
-    kv_err err = kv_request_open(&plan->requests, &reader, diag);
+    kv_serving_point *point = &k->point;
+    kv_err err = kv_request_open(&plan->requests, &reader, &k->diag);
     if (err != KV_OK)
         return err;
     kv_serving_source source = kv_serving_reader(reader);
     kv_serving_listener listener = {t, tell_request, tell_sample, t->trace.file ? tell_span : NULL};
     point->settings.stepwise = options->stepwise;
     err = kv_serving_run(&point->settings, point->time, kv__entries_per_token(point->model),
-                         &source, &listener, &result, diag);
+                         &source, &listener, &result, &k->diag);
     if (err == KV_OK) {
         const kv_request_counts *counts = kv_request_get_counts(reader);
         kv_serving_row row = row_of(point, &result, counts->skipped);
-        warn_of_skips(options, reader);
-        warn(options, kv_step_time_warning(point->time));
-        err = put_tiers(t->rows, point, &result, &row, diag);
+        note_warnings(k, reader);
+        err = put_tiers(&k->out, point, &result, &row, &k->diag);
         if (err == KV_OK)
-            err = kv_serving_rows_end(t->rows, &row, diag);
+            err = kv__output_put(&k->out, KV__OUTPUT_END, &row, &k->diag);
     }
     kv_serving_result_fini(&result);
     kv_request_close(reader);
     return err;
 }
 
-static kv_err run_point(const kv_serving_plan *plan, int number, kv_serving_rows *rows,
-                        const kv_serving_run_options *options, kv_diag *diag)
+/* Runs a point whose output is open. */
+static void run_task(const kv_serving_plan *plan, task *k, const kv_serving_run_options *options)
 {
-    kv_serving_point point;
-    kv_err err = kv_serving_plan_point(plan, number, &point, diag);
+    k->err = kv_serving_plan_point(plan, k->number, &k->point, &k->diag);
+    if (k->err != KV_OK)
+        return;
+    telling t = {.out = &k->out, .requests = k->point.config.request_results};
+    if (k->number == 0 && options->trace_events != NULL)
+        k->err = kv_event_trace_open(&t.trace, options->trace_events,
+                                     k->point.config.trace_events.start_ns,
+                                     k->point.config.trace_events.duration_ns, &k->diag);
+    if (k->err == KV_OK)
+        k->err = simulate(plan, k, &t, options);
+    kv_err closed = kv_event_trace_close(&t.trace, &k->diag);
+    k->err = k->err == KV_OK ? closed : k->err;
+}
+
+static void task_fini(task *k)
+{
+    kv_serving_point_fini(&k->point);
+    if (k->out.held != NULL)
+        fclose(k->out.held);
+    *k = (task){0};
+}
+
+/* --- All points -------------------------------------------------------------------- */
+
+/* Threads that run points; who called writes what they say, one point after the other. A thread is
+ * at most `room` points ahead of what is written. */
+typedef struct crew {
+    const kv_serving_plan *plan;
+    const kv_serving_run_options *options;
+    kv_serving_rows *rows;
+    const int *number; /* [count] of the points to run, ascending */
+    int count, room;
+    task *task; /* [room] point i stands at i % room */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    int next, written; /* guarded by lock, as is `over` of the tasks */
+    bool stop;
+} crew;
+
+/* The place of the next point to run, or -1. */
+static int take(crew *c)
+{
+    pthread_mutex_lock(&c->lock);
+    while (!c->stop && c->next < c->count && c->next >= c->written + c->room)
+        pthread_cond_wait(&c->changed, &c->lock);
+    int taken = c->stop || c->next >= c->count ? -1 : c->next++;
+    pthread_mutex_unlock(&c->lock);
+    return taken;
+}
+
+static void *work(void *closure)
+{
+    crew *c = closure;
+    for (int i; (i = take(c)) >= 0;) {
+        task *k = &c->task[i % c->room];
+        k->number = c->number[i];
+        k->err = kv__output_hold(&k->out, &k->diag);
+        if (k->err == KV_OK)
+            run_task(c->plan, k, c->options);
+        pthread_mutex_lock(&c->lock);
+        k->over = true;
+        pthread_cond_broadcast(&c->changed);
+        pthread_mutex_unlock(&c->lock);
+    }
+    return NULL;
+}
+
+/* Waits for a point and writes it. */
+static kv_err write_task(crew *c, int i, kv_diag *diag)
+{
+    task *k = &c->task[i % c->room];
+    pthread_mutex_lock(&c->lock);
+    while (!k->over)
+        pthread_cond_wait(&c->changed, &c->lock);
+    pthread_mutex_unlock(&c->lock);
+    kv_err err = k->err;
     if (err != KV_OK)
-        return err;
-    telling t = {.rows = rows, .requests = point.config.request_results};
-    if (number == 0 && options->trace_events != NULL)
-        err =
-            kv_event_trace_open(&t.trace, options->trace_events, point.config.trace_events.start_ns,
-                                point.config.trace_events.duration_ns, diag);
+        *diag = k->diag;
     if (err == KV_OK)
-        err = kv_serving_rows_begin(rows, number, diag);
+        err = kv_serving_rows_begin(c->rows, k->number, diag);
     if (err == KV_OK)
-        err = simulate(plan, &point, &t, options, diag);
-    kv_err closed = kv_event_trace_close(&t.trace, diag);
-    kv_serving_point_fini(&point);
-    return err == KV_OK ? closed : err;
+        err = kv__output_release(&k->out, c->rows, diag);
+    if (err == KV_OK)
+        tell_warnings(k, c->options);
+    task_fini(k);
+    return err;
+}
+
+static void tell_progress(const crew *c, int i)
+{
+    if (c->options->progress != NULL)
+        c->options->progress(c->options->progress_closure, i + 1, c->count);
+}
+
+static kv_err run_with_threads(crew *c, int threads, kv_diag *diag)
+{
+    pthread_t *thread = calloc((size_t)threads, sizeof *thread);
+    c->room = 2 * threads;
+    c->task = calloc((size_t)c->room, sizeof *c->task);
+    kv_err err = thread != NULL && c->task != NULL ? KV_OK : kv_fail_memory(diag);
+    int begun = 0;
+    while (err == KV_OK && begun < threads && pthread_create(&thread[begun], NULL, work, c) == 0)
+        begun++;
+    if (err == KV_OK && begun == 0)
+        err = kv_fail(diag, KV_ERR_IO, NULL, "no thread can be started");
+    for (int i = 0; i < c->count && err == KV_OK; i++) {
+        err = write_task(c, i, diag);
+        pthread_mutex_lock(&c->lock);
+        c->written++;
+        c->stop = err != KV_OK;
+        pthread_cond_broadcast(&c->changed);
+        pthread_mutex_unlock(&c->lock);
+        if (err == KV_OK)
+            tell_progress(c, i);
+    }
+    for (int t = 0; t < begun; t++)
+        pthread_join(thread[t], NULL);
+    for (int i = 0; c->task != NULL && i < c->room; i++)
+        task_fini(&c->task[i]);
+    free(c->task);
+    free(thread);
+    return err;
+}
+
+/* One after the other, written while they run: nothing is held. */
+static kv_err run_in_turn(crew *c, kv_diag *diag)
+{
+    kv_err err = KV_OK;
+    for (int i = 0; i < c->count && err == KV_OK; i++) {
+        task *k = calloc(1, sizeof *k);
+        if (k == NULL)
+            return kv_fail_memory(diag);
+        k->number = c->number[i];
+        k->out.rows = c->rows;
+        err = kv_serving_rows_begin(c->rows, k->number, diag);
+        if (err == KV_OK) {
+            run_task(c->plan, k, c->options);
+            err = k->err;
+            if (err != KV_OK)
+                *diag = k->diag;
+        }
+        if (err == KV_OK) {
+            tell_warnings(k, c->options);
+            tell_progress(c, i);
+        }
+        task_fini(k);
+        free(k);
+    }
+    return err;
+}
+
+/* The points that the run still lacks. */
+static kv_err list_points(crew *c, int *number, kv_diag *diag)
+{
+    kv_err err = KV_OK;
+    for (int i = 0; i < c->plan->combinations && err == KV_OK; i++) {
+        bool wants = false;
+        err = kv_serving_rows_lacks(c->rows, i, &wants, diag);
+        if (err == KV_OK && wants)
+            number[c->count++] = i;
+    }
+    return err;
 }
 
 kv_err kv_serving_run_plan(const kv_serving_plan *plan, kv_run *run,
                            const kv_serving_run_options *options, kv_diag *diag)
 {
-    kv_serving_rows *rows;
-    kv_err err = kv_serving_rows_open(run, &rows, diag);
+    crew c = {.plan = plan, .options = options};
+    kv_err err = kv_serving_rows_open(run, plan->combinations, &c.rows, diag);
     if (err != KV_OK)
         return err;
-    for (int number = 0; number < plan->combinations && err == KV_OK; number++) {
-        bool has = false;
-        err = kv_serving_rows_has(rows, number, &has, diag);
-        if (err == KV_OK && !has)
-            err = run_point(plan, number, rows, options, diag);
-        if (err == KV_OK && options->progress != NULL)
-            options->progress(options->progress_closure, number + 1, plan->combinations);
-    }
-    kv_serving_rows_close(rows);
+    int *number = calloc((size_t)plan->combinations + 1, sizeof *number);
+    pthread_mutex_init(&c.lock, NULL);
+    pthread_cond_init(&c.changed, NULL);
+    c.number = number;
+    err = number != NULL ? list_points(&c, number, diag) : kv_fail_memory(diag);
+    int threads = options->threads < c.count ? options->threads : c.count;
+    if (err == KV_OK)
+        err = threads > 1 ? run_with_threads(&c, threads, diag) : run_in_turn(&c, diag);
+    if (err == KV_OK)
+        err = kv_serving_rows_finish(c.rows, diag);
+    pthread_cond_destroy(&c.changed);
+    pthread_mutex_destroy(&c.lock);
+    kv_serving_rows_close(c.rows);
+    free(number);
     return err;
 }

@@ -9,6 +9,7 @@
 
 typedef struct kv_serving_run_options {
     bool stepwise;            /* take every step by itself: slower, the same results */
+    int threads;              /* points that run at the same time; < 1: one */
     const char *trace_events; /* JSON file for Chrome or Perfetto, of the first point; NULL: none */
     void (*progress)(void *closure, int done, int total); /* NULL: none */
     void *progress_closure;
@@ -17,7 +18,8 @@ typedef struct kv_serving_run_options {
     void *warn_closure;
 } kv_serving_run_options;
 
-/* Runs the points that the run still lacks and writes their rows. */
+/* Runs the points that the run still lacks, of a shard those that are its own (every so many), and
+ * writes their rows in the order of the experiment, whatever the threads. */
 kv_err kv_serving_run_plan(const kv_serving_plan *plan, kv_run *run,
                            const kv_serving_run_options *options, kv_diag *diag) KV_MUST_USE;
 
