@@ -44,16 +44,16 @@ static const kv_param device_rows[] = {
         "what one device costs for an hour, in your currency"),
     END};
 
-static const kv_param link_rows[] = {ROW(kv_link, "bandwidth", KV_RATE, bandwidth, NULL, 1, 0,
-                                         "bytes per second", "in one direction"),
-                                     ROW(kv_link, "latency", KV_DURATION, latency_ns, "0ns", 0, 0,
-                                         "time", "of one transfer or collective"),
-                                     END};
+const kv_param kv_link_params[] = {ROW(kv_link, "bandwidth", KV_RATE, bandwidth, NULL, 1, 0,
+                                       "bytes per second", "in one direction"),
+                                   ROW(kv_link, "latency", KV_DURATION, latency_ns, "0ns", 0, 0,
+                                       "time", "of one transfer or collective"),
+                                   END};
 
 kv_err kv_link_parse(const kv_node *node, kv_link *link, kv_diag *diag)
 {
     kv_link changed = *link;
-    kv_err err = kv_params_parse(link_rows, &changed, node, NULL, diag);
+    kv_err err = kv_params_parse(kv_link_params, &changed, node, NULL, diag);
     if (err == KV_OK)
         *link = changed;
     return err;

@@ -31,8 +31,8 @@ static const kv_field fields[] = {
     {"model", KV_FIELD_NODE, offsetof(kv_experiment, model), false,
      "name in the catalogue, path to a YAML file, or a mapping; the "
      "trace's own shape if not given"},
-    {"serving", KV_FIELD_NODE, offsetof(kv_experiment, serving), false,
-     "replay of request traces through a server; see docs/serving.md"},
+    {"serving", KV_FIELD_SERVING, offsetof(kv_experiment, serving), false,
+     "replay of request traces through a server; docs/serving.md explains it"},
     {.name = NULL}};
 
 const kv_section kv__experiment_section = {

@@ -219,6 +219,7 @@ static const struct {
     [KV_FIELD_CHUNKS] = {parse_chunk, fini_chunks},
     [KV_FIELD_POLICIES] = {parse_policy, fini_policies},
     [KV_FIELD_NODE] = {parse_node, fini_node},
+    [KV_FIELD_SERVING] = {parse_node, fini_node},
 };
 
 kv_err kv_field_parse(const kv_field *field, void *config, const kv_node *item, kv_diag *diag)

@@ -7,9 +7,11 @@
 #include "sim/base/unit.h"
 #include "sim/experiment.h"
 #include "sim/schema.h"
+#include "sim/serving/plan.h"
 
 #include <math.h>
 #include <stdarg.h>
+#include <string.h>
 
 /* --- Indented JSON ----------------------------------------------------------------- */
 
@@ -277,6 +279,182 @@ static void policy_definition(writer *w)
     close_with(w, '}');
 }
 
+/* --- Serving ----------------------------------------------------------------------- */
+
+/* Opens a mapping that knows no other keys than those of its `properties`, which follow. */
+static void open_mapping(writer *w, const char *help)
+{
+    text(w, "description", help);
+    text(w, "type", "object");
+    literal(w, "additionalProperties", "false");
+    key(w, "properties");
+    open_with(w, '{');
+}
+
+static void required_keys(writer *w, const kv_param *params)
+{
+    key(w, "required");
+    open_with(w, '[');
+    for (const kv_param *p = params; p->name != NULL; p++)
+        if (p->flags & KV_PARAM_REQUIRED) {
+            next(w);
+            kv_json_string(p->name, w->out);
+        }
+    close_with(w, ']');
+}
+
+/* A mapping of scalars that stands under its name. */
+static void mapping(writer *w, const char *name, const char *help, const kv_param *params)
+{
+    key(w, name);
+    open_with(w, '{');
+    open_mapping(w, help);
+    for (const kv_param *p = params; p->name != NULL; p++)
+        param(w, p);
+    close_with(w, '}');
+    required_keys(w, params);
+    close_with(w, '}');
+}
+
+static void node_item(writer *w, const void *closure)
+{
+    literal(w, "type", "[\"string\", \"object\"]");
+}
+
+static void chunk_item(writer *w, const void *closure)
+{
+    chunk(w);
+}
+
+/* The tables of settings of request traces: those of every format, and each format's own. */
+enum { MOST_TABLES = 64 };
+static int request_tables(const kv_param *table[MOST_TABLES], bool columns)
+{
+    int tables = 0;
+    if (!columns)
+        table[tables++] = kv_request_params;
+    for (const kv_request_format *const *f = kv_request_format_all(); *f != NULL; f++) {
+        const kv_param *own[] = {columns ? (*f)->columns : (*f)->params,
+                                 columns ? NULL : (*f)->shared_params};
+        for (int i = 0; i < 2 && tables < MOST_TABLES; i++)
+            if (own[i] != NULL)
+                table[tables++] = own[i];
+    }
+    return tables;
+}
+
+/* The n-th row of that name in all tables, or NULL. */
+static const kv_param *row_of_name(const kv_param *const *table, int tables, const char *name,
+                                   int nth)
+{
+    for (int t = 0; t < tables; t++) {
+        bool seen = false;
+        for (int before = 0; before < t; before++)
+            seen = seen || table[before] == table[t];
+        const kv_param *row = seen ? NULL : kv_param_find(table[t], name);
+        if (row != NULL && nth-- == 0)
+            return row;
+    }
+    return NULL;
+}
+
+/* Settings of several formats under one key: any of what they mean by it. */
+static void request_rows(writer *w, const kv_param *const *table, int tables)
+{
+    for (int t = 0; t < tables; t++)
+        for (const kv_param *p = table[t]; p->name != NULL; p++) {
+            if (row_of_name(table, tables, p->name, 0) != p)
+                continue;
+            key(w, p->name);
+            open_with(w, '{');
+            text(w, "description", p->help);
+            key(w, "anyOf");
+            open_with(w, '[');
+            const kv_param *row;
+            for (int n = 0; (row = row_of_name(table, tables, p->name, n)) != NULL; n++) {
+                next(w);
+                open_with(w, '{');
+                value(w, row);
+                close_with(w, '}');
+            }
+            close_with(w, ']');
+            close_with(w, '}');
+        }
+}
+
+static void requests(writer *w)
+{
+    const kv_param *table[MOST_TABLES];
+    key(w, "requests");
+    open_with(w, '{');
+    open_mapping(w, "the trace, its format and the settings of that; docs/request-traces.md");
+    key(w, "file");
+    fputs("{\"type\": \"string\", \"minLength\": 1}", w->out);
+    key(w, "format");
+    open_with(w, '{');
+    key(w, "enum");
+    open_with(w, '[');
+    for (const kv_request_format *const *f = kv_request_format_all(); *f != NULL; f++) {
+        next(w);
+        kv_json_string((*f)->name, w->out);
+    }
+    close_with(w, ']');
+    close_with(w, '}');
+    request_rows(w, table, request_tables(table, false));
+    key(w, "columns");
+    open_with(w, '{');
+    open_mapping(w, "names of columns");
+    request_rows(w, table, request_tables(table, true));
+    close_with(w, '}');
+    close_with(w, '}');
+    close_with(w, '}');
+    close_with(w, '}');
+}
+
+static void listed(writer *w, const char *name, const char *help,
+                   void (*item)(writer *, const void *))
+{
+    key(w, name);
+    open_with(w, '{');
+    text(w, "description", help);
+    one_or_list(w, item, NULL);
+    close_with(w, '}');
+}
+
+static void tiers(writer *w)
+{
+    char most[16];
+    key(w, "tiers");
+    open_with(w, '{');
+    text(w, "description", "memory below the GPU, from the fastest down");
+    text(w, "type", "object");
+    snprintf(most, sizeof most, "%d", KV_MOST_TIERS);
+    literal(w, "maxProperties", most);
+    mapping(w, "additionalProperties", "a tier of each replica", kv_tier_params);
+    close_with(w, '}');
+}
+
+/* The keywords of the section `serving`, within braces that are open. */
+static void serving(writer *w, const char *help)
+{
+    open_mapping(w, help);
+    for (int p = 0; p < KV_SERVING_PARTS; p++) {
+        const kv_serving_part *part = &kv_serving_parts[p];
+        if (*part->name != '\0')
+            mapping(w, part->name, part->help, part->params);
+        for (const kv_param *row = part->params; *part->name == '\0' && row->name != NULL; row++)
+            param(w, row);
+    }
+    requests(w);
+    listed(w, "device", "name in the catalogue, path to a YAML file, or a mapping", node_item);
+    listed(w, "chunk_size", "tokens of one request in one step", chunk_item);
+    listed(w, "policies", "what is kept of a sequence", policy_item);
+    mapping(w, "tensor_parallel_link", "overrides the device's", kv_link_params);
+    tiers(w);
+    close_with(w, '}');
+    literal(w, "required", "[\"requests\", \"device\"]");
+}
+
 /* --- Sections ---------------------------------------------------------------------- */
 
 static void text_item(writer *w, const void *closure)
@@ -285,20 +463,20 @@ static void text_item(writer *w, const void *closure)
     literal(w, "minLength", "1");
 }
 
-static void chunk_item(writer *w, const void *closure)
-{
-    chunk(w);
-}
-
 static void field(writer *w, const kv_field *f)
 {
     static void (*const items[])(writer *, const void *) = {
         [KV_FIELD_TEXTS] = text_item,   [KV_FIELD_FILES] = text_item,
         [KV_FIELD_CHUNKS] = chunk_item, [KV_FIELD_POLICIES] = policy_item,
-        [KV_FIELD_NODE] = NULL,
+        [KV_FIELD_NODE] = NULL,         [KV_FIELD_SERVING] = NULL,
     };
     key(w, f->name);
     open_with(w, '{');
+    if (f->type == KV_FIELD_SERVING) {
+        serving(w, f->help);
+        close_with(w, '}');
+        return;
+    }
     text(w, "description", f->help);
     if (items[f->type] != NULL)
         one_or_list(w, items[f->type], NULL);

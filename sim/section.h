@@ -15,7 +15,8 @@ typedef enum kv_field_type {
     KV_FIELD_FILES,    /* kv_files: names of files that exist; globs work */
     KV_FIELD_CHUNKS,   /* kv_chunks: chunk sizes */
     KV_FIELD_POLICIES, /* kv_point_list (sim/policy_spec.h): the grid of every item */
-    KV_FIELD_NODE      /* const kv_node *: a text or a mapping that somebody else parses */
+    KV_FIELD_NODE,     /* const kv_node *: a text or a mapping that somebody else parses */
+    KV_FIELD_SERVING   /* const kv_node *: the mapping that sim/serving/plan.h parses */
 } kv_field_type;
 
 typedef struct kv_texts {
@@ -62,7 +63,8 @@ typedef struct kv_section {
 kv_err kv_section_default(const kv_section *section, void *config, kv_diag *diag) KV_MUST_USE;
 
 /* Fills a struct, whose defaults are set, from a mapping. What was filled before an error is freed
- * by kv_section_fini. Fields of type KV_FIELD_NODE live as long as the document. */
+ * by kv_section_fini. Fields of type KV_FIELD_NODE and KV_FIELD_SERVING live as long as the
+ * document. */
 kv_err kv_section_parse(const kv_section *section, void *config, const kv_node *map,
                         kv_diag *diag) KV_MUST_USE;
 

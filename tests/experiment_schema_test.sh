@@ -48,6 +48,7 @@ for policy in listed:
     check(got == wanted and "chunk_size" in rows, policy["name"] + " has every parameter", got)
 
 BASE = {"traces": ["a.h5"], "policies": ["full"]}
+SERVE = {"requests": {"file": "t.csv"}, "device": "h200"}
 good = {
     "the least": {"attention": BASE},
     "single items": {"attention": {"traces": "a.h5", "policies": "full", "chunk_size": 64}},
@@ -61,6 +62,19 @@ good = {
         {"full": {"chunk_size": [1, "whole"]}}]}},
     "a combination": {"attention": {**BASE, "policies": [
         "full", [{"snapkv": {"keep": [0.1, 0.2]}}, {"topk": {"read": 64}}]]}},
+    "the least server": {"model": "llama-3.1-8b", "serving": SERVE},
+    "a whole server": {"serving": {
+        "requests": {"format": "csv", "file": "t.csv", "columns": {"arrival": "at"}, "speedup": 2,
+                     "time_unit": "ms", "on_error": "skip"},
+        "device": ["h200", {"name": "mine", "memory": "24GiB"}], "kv_blocks": [2588, 4000],
+        "memory_utilization": 0.9, "runtime_reserve": "1GiB", "chunk_size": [512, "whole"],
+        "policies": ["full", {"snapkv": {"keep": 0.5}}],
+        "scheduler": {"max_seqs": [64, 256], "queue": "sjf", "reserve_full_input": False},
+        "prefix_cache": {"replacement": ["lru", "arc"]}, "goodput": {"ttft": "1s"},
+        "step_time": {"model": "table", "path": "p", "step_overhead": "0.5ms"},
+        "tensor_parallel_link": {"bandwidth": "900GB/s"}, "load": "both-ends", "timeline": "10s",
+        "tiers": {"cpu": {"capacity": ["1GiB", "4GiB"], "latency": "10us"},
+                  "disk": {"capacity": "1TiB", "bandwidth": "6GB/s", "write": "through"}}}},
     "a policy with nothing": {"attention": {**BASE, "policies": [{"full": None}]}},
 }
 bad = {
@@ -88,6 +102,18 @@ bad = {
     "calibration without a file": {"attention": {**BASE, "calibration": {}}},
     "a choice that is none": {"attention": {**BASE, "footprint_model": "real"}},
     "a switch in words": {"attention": {**BASE, "keep_sets": "yes"}},
+    "a server without requests": {"serving": {"device": "h200"}},
+    "a server without a device": {"serving": {"requests": {"file": "t.csv"}}},
+    "an unknown setting of a server": {"serving": {**SERVE, "replica": 2}},
+    "an unknown setting of its scheduler": {"serving": {**SERVE, "scheduler": {"seqs": 2}}},
+    "an unknown setting of its trace": {"serving": {**SERVE, "requests": {"fiel": "t.csv"}}},
+    "an unknown format": {"serving": {**SERVE, "requests": {"file": "t", "format": "xml"}}},
+    "an unknown column": {"serving": {**SERVE, "requests": {"columns": {"arival": "t"}}}},
+    "a tier without a capacity": {"serving": {**SERVE, "tiers": {"cpu": {"latency": "1us"}}}},
+    "a fifth tier": {"serving": {**SERVE, "tiers": {str(i): {"capacity": "1GiB"} for i in range(5)}}},
+    "a capacity without a unit": {"serving": {**SERVE, "tiers": {"cpu": {"capacity": 5}}}},
+    "an efficiency above 1": {"serving": {**SERVE, "step_time": {"memory_efficiency": 1.1}}},
+    "a negative number of blocks": {"serving": {**SERVE, "kv_blocks": -1}},
     "a negative seed": {"seed": -1, "attention": BASE},
 }
 try:
