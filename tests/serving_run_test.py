@@ -188,6 +188,10 @@ def test_wrong_input(folder):
          "  prefix_cache: {replacement: belady}\n", "belady"),
         ("a model that does not fit", "arrival,prompt,output\n0,5,5\n",
          "  runtime_reserve: 20GiB\n  kv_blocks: 0\n", "tensor_parallel"),
+        ("a missing length", "arrival,prompt,output\n0,5,5\n1,5\n", "", "t.csv:3"),
+        ("a length that is no number", "arrival,prompt,output\n0,nan,5\n", "", "t.csv:2"),
+        ("no prompt", "arrival,prompt,output\n0,0,5\n", "", "t.csv:2"),
+        ("an empty file", "", "", "t.csv"),
         ("an efficiency above 1", "arrival,prompt,output\n0,5,5\n",
          "  step_time: {memory_efficiency: 1.2}\n", "memory_efficiency"),
     ]
@@ -205,6 +209,23 @@ def test_wrong_input(folder):
               "%d %s" % (done.returncode, done.stderr))
         if os.path.exists(out):
             check("no half point: " + name, rows(out, POINT) == [])
+    good = '{"timestamp": 0, "input_length": 600, "output_length": 3, "hash_ids": [1, 2]}\n'
+    for name, row in (("bad JSON", '{"timestamp": 1, "input_length": \n'), ("a list", "[1, 2]\n"),
+                      ("a negative id", good.replace("[1, 2]", "[1, -2]")),
+                      ("more ids than tokens", good.replace("600", "1")),
+                      ("a time that goes back", good.replace(": 0,", ": -5,")),
+                      ("no length", good.replace("input_length", "length"))):
+        write(folder, "t.jsonl", good + row)
+        done = kvsim("run", experiment(folder), "-q", "-o", os.path.join(folder, "wrong.db"), "--set",
+                     "serving.requests={file: %s, format: mooncake}" % os.path.join(folder, "t.jsonl"))
+        check("wrong input: " + name, done.returncode == 2 and "t.jsonl:2" in done.stderr,
+              "%d %s" % (done.returncode, done.stderr))
+    write(folder, "t.jsonl", good + good.replace(', "hash_ids": [1, 2]', "").replace(": 3", ": 0"))
+    out = os.path.join(folder, "ids.db")
+    done = kvsim("run", experiment(folder), "-q", "-o", out, "--set",
+                 "serving.requests={file: %s, format: mooncake}" % os.path.join(folder, "t.jsonl"))
+    check("no ids and no answer are sound", done.returncode == 0 and
+          [(p["requests"], p["completed"]) for p in rows(out, POINT)] == [(2, 2)], done.stderr)
     write(folder, "t.csv", "arrival,prompt,output\n0,5,5\n1,-5,5\n2,7,7\n")
     path = experiment(folder)
     out = os.path.join(folder, "skip.db")
@@ -217,5 +238,6 @@ with tempfile.TemporaryDirectory() as work:
     test_examples(work)
     test_tiers(work)
     test_tables(work)
+    test_division(work)
     test_wrong_input(work)
 print("1..%d" % len(RESULTS))
