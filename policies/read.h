@@ -58,6 +58,14 @@ typedef struct kv_read_home {
     long long first, last;
 } kv_read_home;
 
+/* What is stored beside entries depends on these. */
+typedef struct kv_read_size {
+    const kv_shape *shape;
+    int layer;
+    double entries; /* of one KV head of the layer */
+    bool prefill;   /* the prompt is not yet complete */
+} kv_read_size;
+
 typedef struct kv_read {
     const char *name;         /* as users write it */
     const char *brief;        /* one line: what is read */
@@ -82,11 +90,11 @@ typedef struct kv_read {
     /* Chooses: fills chosen[] with a subset of present[], ascending, and returns how many. At least
      * one. */
     int (*select)(const kv_read_row *row, int32_t *chosen);
-    /* What is stored beside `entries` entries of a KV head, in entries. Default: nothing. */
-    double (*metadata)(const void *config, const kv_shape *shape, int layer, double entries);
+    /* What is stored beside the entries of a KV head, in entries. Default: nothing. */
+    double (*metadata)(const void *config, const kv_read_size *size);
     /* What choosing itself reads of them per step and KV head, in entries. Default: all metadata.
      */
-    double (*scan)(const void *config, const kv_shape *shape, int layer, double entries);
+    double (*scan)(const void *config, const kv_read_size *size);
     /* Where entries lie. Default: all on the device. */
     kv_read_home (*home)(const void *config);
     /* Writes the retention policy (flow YAML, as in an experiment) that the method includes and

@@ -5,6 +5,7 @@
 
 #include "sim/experiment.h"
 #include "sim/grid.h"
+#include "sim/replay/replay.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -56,7 +57,12 @@ static const kv_section step_time = {
 };
 
 static const char *const footprint_models[] = {"simulated", "analytic", NULL};
+static const char *const compress_with[] = {[KV_COMPRESS_WITH_FIRST_QUESTION] = "first_question",
+                                            [KV_COMPRESS_WITH_CONTEXT] = "context",
+                                            NULL};
 static const kv_param params[] = {
+    {"compress_with", KV_CHOICE, AT(compress_with), "first_question", 0, 0, compress_with, 0, "",
+     "what a policy sees when it compresses a shared context: its first question, or none"},
     {"footprint_model", KV_CHOICE, AT(footprint_model), "simulated", 0, 0, footprint_models, 0, "",
      "whether footprints are counted in the replay or computed from lengths"},
     {"keep_sets", KV_BOOL, AT(keep_sets), "false", 0, 0, NULL, 0, "",

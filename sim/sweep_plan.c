@@ -234,6 +234,7 @@ kv_sweep kv_sweep_plan_sweep(const kv_sweep_plan *plan, const kv_attention_confi
                     .prefill_token_s = timed ? 1e-9 * attention->step_time.prefill_token_ns : 1,
                     .decode_step_s = timed ? 1e-9 * attention->step_time.decode_ns : 1,
                     .analytic = attention->footprint_model == KV_FOOTPRINT_ANALYTIC,
+                    .compress_with = attention->compress_with,
                     .keep_sets = attention->keep_sets},
         .threads = threads};
 }

@@ -54,6 +54,7 @@ def best(score, keys, count):
 
 class TopK:
     phases = ("prefill", "decode")
+    in_prefill = True       # metadata is there from the first token on
 
     def __init__(self, p):
         self.p = p
@@ -76,6 +77,7 @@ class TopK:
 class Read:
     """Defaults of the slots: nothing beside the entries, all of them on the device."""
     phases = ("decode",)
+    in_prefill = True
 
     def __init__(self, p):
         self.p = {**self.defaults, **p}
@@ -236,6 +238,7 @@ class InfLLM(Read):
 
 
 class RocketKV(Read):
+    in_prefill = False
     defaults = dict(window=32, kernel=63)
 
     def __init__(self, p):
@@ -364,9 +367,11 @@ def footprint_bytes(ex, policy, retained):
     total = 0.0
     for layer in range(ex.L):
         for kv_head in range(ex.Hkv):
-            held = [i + 1 for i in range(ex.P)]
-            held += [len(retained[layer][kv_head]) + i + 1 for i in range(ex.N - ex.P)]
-            total += sum(n + policy.metadata(n, layer) for n in held)
+            prefill = [i + 1 for i in range(ex.P)]
+            decode = [len(retained[layer][kv_head]) + i + 1 for i in range(ex.N - ex.P)]
+            total += sum(n + policy.metadata(n, layer) for n in prefill if policy.in_prefill)
+            total += sum(n for n in prefill if not policy.in_prefill)
+            total += sum(n + policy.metadata(n, layer) for n in decode)
     return total / (ex.L * ex.Hkv * ex.N * (ex.N + 1) / 2)
 
 

@@ -101,12 +101,12 @@ static int select_blocks(const kv_read_row *row, int32_t *chosen)
 }
 
 /* One mean key per block and query head, on the device. */
-static double block_keys(const void *config, const kv_shape *shape, int layer, double entries)
+static double block_keys(const void *config, const kv_read_size *size)
 {
     const infllm *c = config;
-    double middle = entries - (double)c->sinks_tokens - (double)c->local_tokens;
+    double middle = size->entries - (double)c->sinks_tokens - (double)c->local_tokens;
     double blocks = middle > 0 ? floor(middle / (double)c->block_tokens) : 0;
-    return blocks * shape->heads / shape->kv_heads / 2;
+    return blocks * size->shape->heads / size->shape->kv_heads / 2;
 }
 
 static kv_read_home home(const void *config)

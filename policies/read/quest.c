@@ -33,10 +33,10 @@ static int select_pages(const kv_read_row *row, int32_t *chosen)
 }
 
 /* The least and the largest key of each page: two vectors, as much as one entry. */
-static double bounds(const void *config, const kv_shape *shape, int layer, double entries)
+static double bounds(const void *config, const kv_read_size *size)
 {
     const quest *c = config;
-    return layer < c->skip_layers ? 0 : ceil(entries / (double)c->page_tokens);
+    return size->layer < c->skip_layers ? 0 : ceil(size->entries / (double)c->page_tokens);
 }
 
 KV_READ_DEFINE(quest) = {

@@ -108,18 +108,19 @@ static int select_pages(const kv_read_row *row, int32_t *chosen)
     return kv_read_best_pages(row, row->work, page, (int)ceil(wanted / (double)page), chosen);
 }
 
-/* The least and the largest key of each page: two vectors, as much as one entry. */
-static double bounds(const void *config, const kv_shape *shape, int layer, double entries)
+/* The least and the largest key of each page: two vectors, as much as one entry. They are made of
+ * what the first stage keeps. */
+static double bounds(const void *config, const kv_read_size *size)
 {
-    return ceil(entries / (double)page_tokens(config));
+    return size->prefill ? 0 : ceil(size->entries / (double)page_tokens(config));
 }
 
 /* Of them, one of the two in the chosen channels. */
-static double scan(const void *config, const kv_shape *shape, int layer, double entries)
+static double scan(const void *config, const kv_read_size *size)
 {
     const rocketkv *c = config;
-    double channels = fmax(1, rint(shape->head_dim / second_stage(c)));
-    return bounds(config, shape, layer, entries) * channels / shape->head_dim / 2;
+    double channels = fmax(1, rint(size->shape->head_dim / second_stage(c)));
+    return bounds(config, size) * channels / size->shape->head_dim / 2;
 }
 
 KV_READ_DEFINE(rocketkv) = {

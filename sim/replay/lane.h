@@ -118,8 +118,12 @@ typedef struct kv__lane {
 /* What all lanes share while one example is replayed. */
 typedef struct kv__stage {
     const kv_replay *replay;
-    const kv_example *example;
-    const char *path; /* of the trace */
+    const kv_example *example; /* &seen */
+    kv_example seen;           /* the example with prompt_tokens as what is compressed at once */
+    const kv_replay_result *given; /* what the first request kept of a shared context; NULL: the
+                                      example decides for itself */
+    bool prompt_only;              /* only the sets after the prompt are wanted */
+    const char *path;              /* of the trace */
     kv_attention *trace;
     int example_index;
     kv_layer *source;
@@ -163,6 +167,14 @@ unsigned kv__group_needs(const kv__group *group);
  * zeroed. */
 kv_err kv__replay_wanted(const kv_replay *replay, const kv_attention *trace,
                          const kv_example *example, uint8_t *wanted, kv_diag *diag);
+
+/* --- shared.c ---------------------------------------------------------------------- */
+/* An example as it is replayed: prompt_tokens is what is compressed at once. *leader: the example
+ * whose prompt compresses the context that this one shares; index itself if it does so. */
+kv_err kv__shared_example(const kv_replay *replay, const kv_attention *trace, int index,
+                          kv_example *out, int *leader, kv_diag *diag);
+/* Sets what a lane retains of the context to what the leader kept of it. */
+kv_err kv__lane_restore(kv__lane *lane, kv__stage *stage, kv_diag *diag);
 
 /* --- lane.c ------------------------------------------------------------------------ */
 /* Rows before this position are shown to the policy: none after its last eviction. */

@@ -394,12 +394,18 @@ static double entry_share(const kv__group *group, const kv__stage *stage, double
     return share;
 }
 
-static double metadata(const kv__group *group, const kv__stage *stage, double entries)
+static kv_read_size read_size(const kv__stage *stage, double entries, bool prefill)
+{
+    return (kv_read_size){.shape = &stage->replay->shape,
+                          .layer = stage->view.layer,
+                          .entries = entries,
+                          .prefill = prefill};
+}
+
+static double metadata(const kv__group *group, const kv_read_size *size)
 {
     const kv_read *read = read_of(group);
-    if (read == NULL || read->metadata == NULL)
-        return 0;
-    return read->metadata(read_config(group), &stage->replay->shape, stage->view.layer, entries);
+    return read && read->metadata ? read->metadata(read_config(group), size) : 0;
 }
 
 void kv__parts_charge(kv__lane *lane, const kv__stage *stage, bool prefill, int64_t probes)
@@ -410,8 +416,10 @@ void kv__parts_charge(kv__lane *lane, const kv__stage *stage, bool prefill, int6
     for (int h = 0; h < stage->replay->shape.kv_heads; h++) {
         double past = (double)kv__lane_past(&lane->head[h], 0, lane->step_start), held = 0;
         double stored_past = past * entry_share(lane->group, stage, past, prefill);
+        kv_read_size size = read_size(stage, past, prefill);
         for (int i = 1; i <= tokens; i++) {
-            held = stored_past + i + metadata(lane->group, stage, past + i);
+            size.entries = past + i;
+            held = stored_past + i + metadata(lane->group, &size);
             area += held;
         }
         o->stored_at_step[lane->step] += held;
@@ -532,12 +540,14 @@ static void count_reads(kv__lane *lane, const kv__stage *stage, int answer, cons
     const kv_read *read = read_of(lane->group);
     const void *config = read ? read_config(lane->group) : NULL;
     kv_read_home home = read && read->home ? read->home(config) : (kv_read_home){at->presents, 0};
-    double entries = at->presents, scan = metadata(lane->group, stage, entries);
+    bool in_prompt = lane->step_start < prompt;
+    kv_read_size size = read_size(stage, at->presents, in_prompt);
+    double scan = metadata(lane->group, &size);
     double past = (double)kv__lane_past(&lane->head[at->kv_head], 0, lane->step_start);
-    double share = entry_share(lane->group, stage, past, lane->step_start < prompt);
+    double share = entry_share(lane->group, stage, past, in_prompt);
     bool chooses = read && (read->phases & (at->prefill ? KV_READS_PREFILL : KV_READS_DECODE));
     if (read != NULL && read->scan != NULL)
-        scan = read->scan(config, &stage->replay->shape, stage->view.layer, entries);
+        scan = read->scan(config, &size);
     for (int i = 0; i < at->presents; i++) {
         int position = p->present[i];
         double bytes = p->is_read[position] ? position < lane->step_start ? share : 1 : 0;

@@ -277,14 +277,26 @@ kv_err kv__replay_wanted(const kv_replay *replay, const kv_attention *trace,
     return KV_OK;
 }
 
+static kv_err check_one(const kv_replay *replay, const kv_attention *trace,
+                        const kv_example *example, kv_diag *diag)
+{
+    uint8_t *wanted = calloc((size_t)example->rows + 1, 1);
+    if (wanted == NULL)
+        return kv_fail_memory(diag);
+    kv_err err = kv__replay_wanted(replay, trace, example, wanted, diag);
+    free(wanted);
+    return err;
+}
+
 kv_err kv_replay_check(const kv_replay *replay, const kv_attention *trace, int example,
                        kv_diag *diag)
 {
-    const kv_example *e = kv_attention_example(trace, example);
-    uint8_t *wanted = calloc((size_t)e->rows + 1, 1);
-    if (wanted == NULL)
-        return kv_fail_memory(diag);
-    kv_err err = kv__replay_wanted(replay, trace, e, wanted, diag);
-    free(wanted);
+    kv_example seen;
+    int leader;
+    kv_err err = kv__shared_example(replay, trace, example, &seen, &leader, diag);
+    if (err == KV_OK)
+        err = check_one(replay, trace, &seen, diag);
+    if (err == KV_OK && leader != example)
+        err = check_one(replay, trace, kv_attention_example(trace, leader), diag);
     return err;
 }

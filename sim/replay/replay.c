@@ -102,12 +102,14 @@ static kv_err probe_rows(kv__stage *stage, kv_diag *diag)
     return KV_OK;
 }
 
+/* seen: of the example, as kv__shared_example has it. */
 static kv_err stage_init(kv__stage *stage, const kv_replay *replay, kv_attention *trace,
-                         int example, kv_diag *diag)
+                         int example, const kv_example *seen, kv_diag *diag)
 {
     memset(stage, 0, sizeof *stage);
     stage->replay = replay;
-    stage->example = kv_attention_example(trace, example);
+    stage->seen = *seen;
+    stage->example = &stage->seen;
     stage->path = kv_attention_path(trace);
     stage->trace = trace;
     stage->example_index = example;
@@ -161,7 +163,7 @@ static void stage_fini(kv__stage *stage)
     free(stage->span_mass);
 }
 
-static kv_err result_init(const kv_replay *replay, const kv_example *example,
+static kv_err result_init(const kv_replay *replay, const kv_example *example, bool keep_sets,
                           kv_replay_result *result, kv_diag *diag)
 {
     size_t points = (size_t)replay->points;
@@ -172,9 +174,9 @@ static kv_err result_init(const kv_replay *replay, const kv_example *example,
     result->layers = replay->shape.layers;
     result->kv_heads = replay->shape.kv_heads;
     result->record = calloc(points * (size_t)(1 + example->turns), sizeof *result->record);
-    if (replay->options.keep_sets)
+    if (keep_sets)
         result->retained = calloc(sets, sizeof *result->retained);
-    if (result->record == NULL || (replay->options.keep_sets && result->retained == NULL))
+    if (result->record == NULL || (keep_sets && result->retained == NULL))
         return kv_fail_memory(diag);
     return KV_OK;
 }
@@ -354,7 +356,8 @@ static kv_err run_layer(kv__lane *lanes, kv__stage *stage, int layer, kv_replay_
     for (int g = 0; g < replay->groups && err == KV_OK; g++)
         err = kv__lane_start_layer(&lanes[g], stage, diag);
     int cursor = 0;
-    for (int p = 0; p < stage->example->total_tokens && err == KV_OK; p++) {
+    int tokens = stage->prompt_only ? stage->example->prompt_tokens : stage->example->total_tokens;
+    for (int p = 0; p < tokens && err == KV_OK; p++) {
         int row = kv_example_row(stage->example, p), answer = next_answer(stage, p, &cursor);
         if (row >= 0 && stage->wanted[row])
             err = fetch_rows(stage, row, diag);
@@ -382,7 +385,7 @@ static kv_err run_lanes(kv__lane *lanes, kv__stage *stage, kv_replay_result *res
         err = kv__lane_init(&lanes[g], &replay->group[g], stage, diag);
     for (int layer = 0; layer < replay->shape.layers && err == KV_OK; layer++)
         err = run_layer(lanes, stage, layer, result, diag);
-    for (int g = 0; g < replay->groups && err == KV_OK; g++)
+    for (int g = 0; g < replay->groups && err == KV_OK && !stage->prompt_only; g++)
         for (int b = 0; b < replay->group[g].budgets && err == KV_OK; b++)
             err = kv__measure_finish(&lanes[g], b, stage,
                                      result->record + (size_t)replay->group[g].point[b] *
@@ -391,17 +394,22 @@ static kv_err run_lanes(kv__lane *lanes, kv__stage *stage, kv_replay_result *res
     return err;
 }
 
-kv_err kv_replay_example(const kv_replay *replay, kv_attention *trace, int example,
-                         kv_replay_result *out, kv_diag *diag)
+/* One example, or the prompt of one: then only its sets are of use. given: see kv__stage. */
+static kv_err run_example(const kv_replay *replay, kv_attention *trace, int example,
+                          const kv_example *seen, const kv_replay_result *given, bool prompt_only,
+                          kv_replay_result *out, kv_diag *diag)
 {
     kv__stage stage;
     kv_replay_result result = {0};
-    kv_err err = stage_init(&stage, replay, trace, example, diag);
+    kv_err err = stage_init(&stage, replay, trace, example, seen, diag);
+    stage.given = given;
+    stage.prompt_only = prompt_only;
     kv__lane *lanes = calloc((size_t)replay->groups + 1, sizeof *lanes);
     if (err == KV_OK && lanes == NULL)
         err = kv_fail_memory(diag);
     if (err == KV_OK)
-        err = result_init(replay, stage.example, &result, diag);
+        err = result_init(replay, stage.example, prompt_only || replay->options.keep_sets, &result,
+                          diag);
     if (err == KV_OK)
         err = run_lanes(lanes, &stage, &result, diag);
     for (int g = 0; lanes != NULL && g < replay->groups; g++)
@@ -414,4 +422,21 @@ kv_err kv_replay_example(const kv_replay *replay, kv_attention *trace, int examp
     }
     *out = result;
     return KV_OK;
+}
+
+kv_err kv_replay_example(const kv_replay *replay, kv_attention *trace, int example,
+                         kv_replay_result *out, kv_diag *diag)
+{
+    kv_example seen;
+    kv_replay_result given = {0};
+    int leader;
+    kv_err err = kv__shared_example(replay, trace, example, &seen, &leader, diag);
+    bool shares = err == KV_OK && leader != example;
+    if (shares)
+        err = run_example(replay, trace, leader, kv_attention_example(trace, leader), NULL, true,
+                          &given, diag);
+    if (err == KV_OK)
+        err = run_example(replay, trace, example, &seen, shares ? &given : NULL, false, out, diag);
+    kv_replay_result_fini(&given);
+    return err;
 }

@@ -31,6 +31,14 @@ typedef struct kv_replay_watch {
     int presents;
 } kv_replay_watch;
 
+/* What is there when a policy first decides for a whole prompt. */
+typedef enum kv_compress_with {
+    /* The prompt with its first question: later turns of `multi_turn` find what that left, and so
+     * do the other requests of a `multi_request` group, of the context that they share. */
+    KV_COMPRESS_WITH_FIRST_QUESTION,
+    KV_COMPRESS_WITH_CONTEXT /* the shared context alone; every question comes later */
+} kv_compress_with;
+
 typedef struct kv_replay_options {
     uint64_t seed;          /* of policies that draw random numbers */
     long long page_tokens;  /* page of the head-compacted and page-granular measures */
@@ -38,6 +46,7 @@ typedef struct kv_replay_options {
     double prefill_token_s; /* seconds that a prompt token's step lasts (1: token steps) */
     double decode_step_s;   /* seconds that a decode step lasts */
     bool analytic;          /* footprint and peak by formula from the lengths alone */
+    int compress_with;      /* kv_compress_with */
     bool keep_sets;         /* report what is retained after the last prompt chunk */
     void (*watch)(void *closure, const kv_replay_watch *event); /* after every step; NULL: none */
     void *watch_closure;
@@ -45,7 +54,7 @@ typedef struct kv_replay_options {
 
 typedef struct kv_replay kv_replay; /* a sweep prepared for one recorded model shape; immutable */
 
-/* What one KV head holds after the last prompt chunk. */
+/* What one KV head holds after the last chunk of what is compressed: the prompt or the context. */
 typedef struct kv_retained {
     int32_t *position; /* [count], ascending; owned by the result */
     int count;
