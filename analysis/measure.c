@@ -61,6 +61,9 @@ static const kv_measure_info measure_table[KV_MEASURES] = {
     [KV_M_FOOTPRINT_BYTES] = {"kv_footprint_bytes", "fraction",
                               "kv_footprint in bytes as stored, metadata included, over the full "
                               "cache's"},
+    [KV_M_FOOTPRINT_DEVICE] = {"kv_footprint_device", "fraction",
+                               "the part of kv_footprint_bytes that is on the device, where the "
+                               "method keeps entries in host memory; all of it elsewhere"},
     [KV_M_READS] = {"kv_reads", "fraction",
                     "KV entries that decode steps of the answers read, over those of the full "
                     "cache"},

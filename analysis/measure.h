@@ -35,11 +35,12 @@ typedef enum kv_measure {
     KV_M_EVIDENCE_OUTPUT, /* unchanged share of what heads read from evidence, least row */
     KV_M_QUERY_INTACT,    /* attention kept in the layers below those heads, least row */
     KV_M_FOOTPRINT_BYTES, /* kv_footprint_bytes: as footprint, in bytes as stored over plain ones */
-    KV_M_READS,           /* kv_reads: entries that decode steps read / those of the full cache */
-    KV_M_READS_BYTES,     /* kv_reads_bytes: the same in bytes as stored, with metadata */
-    KV_M_FETCHED,         /* kv_fetched_bytes: bytes fetched from host memory per decode step */
-    KV_M_READS_PREFILL,   /* kv_reads_prefill: entries that prompt rows read / all before them */
-    KV_M_PREFILL_RECALL,  /* prefill_recall: share of attention that prompt rows read */
+    KV_M_FOOTPRINT_DEVICE, /* kv_footprint_device: of that, what is not in host memory */
+    KV_M_READS,            /* kv_reads: entries that decode steps read / those of the full cache */
+    KV_M_READS_BYTES,      /* kv_reads_bytes: the same in bytes as stored, with metadata */
+    KV_M_FETCHED,          /* kv_fetched_bytes: bytes fetched from host memory per decode step */
+    KV_M_READS_PREFILL,    /* kv_reads_prefill: entries that prompt rows read / all before them */
+    KV_M_PREFILL_RECALL,   /* prefill_recall: share of attention that prompt rows read */
     KV_MEASURES
 } kv_measure;
 

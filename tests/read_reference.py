@@ -19,6 +19,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "reference"))
 try:
+    import h5py
     import numpy as np
     import reference
     import yaml
@@ -363,16 +364,19 @@ def measure(ex, policy, retained):
 
 
 def footprint_bytes(ex, policy, retained):
-    """Entries and metadata summed over steps, over the entries of full causal attention."""
-    total = 0.0
+    """Entries and metadata summed over steps, over the entries of full causal attention; the same of
+    what is on the device."""
+    total = device = 0.0
     for layer in range(ex.L):
         for kv_head in range(ex.Hkv):
             prefill = [i + 1 for i in range(ex.P)]
             decode = [len(retained[layer][kv_head]) + i + 1 for i in range(ex.N - ex.P)]
-            total += sum(n + policy.metadata(n, layer) for n in prefill if policy.in_prefill)
-            total += sum(n for n in prefill if not policy.in_prefill)
-            total += sum(n + policy.metadata(n, layer) for n in decode)
-    return total / (ex.L * ex.Hkv * ex.N * (ex.N + 1) / 2)
+            beside = [policy.metadata(n, layer) if policy.in_prefill else 0 for n in prefill]
+            beside += [policy.metadata(n, layer) for n in decode]
+            total += sum(prefill + decode) + sum(beside)
+            device += sum(min(n, sum(policy.home())) for n in prefill + decode) + sum(beside)
+    full = ex.L * ex.Hkv * ex.N * (ex.N + 1) / 2
+    return total / full, device / full
 
 
 # --- kvsim's answers
@@ -388,7 +392,7 @@ def run_kvsim(points, folder):
 
 
 def read_example(db, policy, params, example):
-    names = ["kv_footprint_bytes"] + MEASURES
+    names = ["kv_footprint_bytes", "kv_footprint_device"] + MEASURES
     row = db.execute("select p.id, %s from footprint_point p join example_point e on e.point_id = p.id "
                      "where p.turn is null and policy = ? and params = ? and e.example like ?"
                      % ", ".join("e." + n for n in names), (policy, params, "%" + example)).fetchone()
@@ -410,10 +414,38 @@ def compare(got, want):
     return wrong
 
 
+def refusals(folder):
+    """Recordings that lack what a policy needs: status 2 and what to record."""
+    cases = [("q", "{quest: {}}", "lacks queries, which quest needs: record the dataset q"),
+             ("k", "{rocketkv: {compression: 2}}", "lacks keys, which rocketkv needs: record the dataset k"),
+             ("rows", "{minference: {}}", "which minference needs"),
+             ("rows", "{infllm: {}}", "which infllm needs")]
+    for number, (lacks, read, message) in enumerate(cases):
+        trace, path = os.path.join(folder, "lacks%d.h5" % number), os.path.join(folder, "lacks.yaml")
+        with h5py.File(TRACE) as source, h5py.File(trace, "w") as out:
+            out.attrs.update(source.attrs)
+            source.copy(source["examples"]["0000"], out.create_group("examples"), "0000")
+            example = out["examples"]["0000"]
+            if lacks != "rows":
+                del example[lacks]
+            else:
+                for name in ("probs", "q"):
+                    rows = example[name][:, :, 70:]
+                    del example[name]
+                    example[name] = rows
+                del example["query_pos"]
+                example["query_pos"] = np.arange(70, 80, dtype=np.int32)
+        with open(path, "w") as file:
+            yaml.safe_dump({"attention": {"traces": [trace], "policies": [yaml.safe_load(read)]}}, file)
+        done = subprocess.run([os.environ["KVSIM"], "run", path, "-o", os.path.join(folder, "no.db")],
+                              capture_output=True, text=True)
+        yield read + " without " + lacks, done.returncode == 2 and message in done.stderr, done.stderr
+
+
 def main():
     all_cases = list(cases())
     points = [([yaml.safe_load(EVICTION)] if evicts else []) + [yaml.safe_load(read)] for read, evicts in all_cases]
-    print("1..%d" % len(all_cases))
+    print("1..%d" % (len(all_cases) + 4))
     loaded = {name: reference.Example(TRACE, name) for name in EXAMPLES}
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -426,12 +458,16 @@ def main():
                 got, retained = read_example(db, policy, params, example)
                 model = POLICIES[name](settings or {})
                 want = measure(ex, model, retained)
-                want["kv_footprint_bytes"] = footprint_bytes(ex, model, retained)
+                want["kv_footprint_bytes"], want["kv_footprint_device"] = footprint_bytes(ex, model, retained)
                 wrong += ["example %s: %s" % (example, w) for w in compare(got, want)]
             print("%s %d - %s" % ("not ok" if wrong else "ok", number, read + (" after eviction" if evicts else "")))
             for line in wrong[:5]:
                 print("# " + line)
             failed += bool(wrong)
+        for number, (what, good, message) in enumerate(refusals(folder), len(all_cases) + 1):
+            print("%s %d - refuses %s" % ("ok" if good else "not ok", number, what))
+            print("# " + message.strip())
+            failed += not good
     return 1 if failed else 0
 
 

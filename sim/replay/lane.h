@@ -63,7 +63,8 @@ typedef struct kv__occupancy {
     int steps;
     /* lanes with parts: the same in entries of plain size, metadata included */
     double stored_prefill, stored_decode;
-    double *stored_at_step; /* [steps] NULL elsewhere */
+    double stored_on_device; /* of both together, without what is in host memory */
+    double *stored_at_step;  /* [steps] NULL elsewhere */
 } kv__occupancy;
 
 /* Rows of the example that predict answer tokens, ascending. */

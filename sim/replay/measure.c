@@ -599,8 +599,9 @@ static void finish_bytes(const kv__occupancy *o, const kv__stage *stage, kv_reco
     double n = stage->example->total_tokens, heads = (double)shape->layers * shape->kv_heads;
     double bytes = options->entry_bytes > 0 ? options->entry_bytes : 2.0 * shape->head_dim * 2;
     double prefill = (double)o->prefill[KV__IDEAL], decode = (double)o->decode[KV__IDEAL];
-    double peak = record->value[KV_M_PEAK] * heads * n;
+    double peak = record->value[KV_M_PEAK] * heads * n, device = prefill + decode;
     if (o->stored_at_step != NULL) {
+        device = o->stored_on_device;
         prefill = o->stored_prefill;
         decode = o->stored_decode;
         peak = 0;
@@ -611,6 +612,7 @@ static void finish_bytes(const kv__occupancy *o, const kv__stage *stage, kv_reco
         bytes * (prefill * options->prefill_token_s + decode * options->decode_step_s);
     record->value[KV_M_PEAK_BYTES] = peak * bytes;
     record->value[KV_M_FOOTPRINT_BYTES] = (prefill + decode) / (heads * n * (n + 1) / 2);
+    record->value[KV_M_FOOTPRINT_DEVICE] = device / (heads * n * (n + 1) / 2);
 }
 
 static void finish_occupancy(const kv__occupancy *o, const kv__stage *stage, kv_record *record)
@@ -659,10 +661,12 @@ static kv_err finish_analytic(const kv__lane *lane, int budget, const kv__stage 
     double n = example->total_tokens, heads = (double)shape->layers * shape->kv_heads;
     double bytes = record->value[KV_M_PEAK_BYTES] / record->value[KV_M_PEAK];
     double stored = record->value[KV_M_FOOTPRINT_BYTES] / record->value[KV_M_FOOTPRINT];
+    double device = record->value[KV_M_FOOTPRINT_DEVICE] / record->value[KV_M_FOOTPRINT];
     record->value[KV_M_FOOTPRINT] = sum.entry_steps / (heads * n * (n + 1) / 2);
     record->value[KV_M_PEAK] = sum.peak_entries / (heads * n);
     record->value[KV_M_PEAK_BYTES] = bytes * record->value[KV_M_PEAK];
     record->value[KV_M_FOOTPRINT_BYTES] = stored * record->value[KV_M_FOOTPRINT];
+    record->value[KV_M_FOOTPRINT_DEVICE] = device * record->value[KV_M_FOOTPRINT];
     return KV_OK;
 }
 

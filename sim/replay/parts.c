@@ -309,7 +309,8 @@ bool kv__parts_has_prior(const kv__group *group)
 static int list_present(const kv__lane_head *head, int end, int32_t *out)
 {
     int n = head->level[0].count;
-    memcpy(out, head->level[0].at, (size_t)n * sizeof *out);
+    for (int i = 0; i < n; i++)
+        out[i] = head->level[0].at[i];
     for (int p = head->tail_first; p < end; p++)
         out[n++] = p;
     return n;
@@ -408,6 +409,16 @@ static double metadata(const kv__group *group, const kv_read_size *size)
     return read && read->metadata ? read->metadata(read_config(group), size) : 0;
 }
 
+/* The share of `entries` entries that is on the device. */
+static double device_share(const kv__group *group, double entries)
+{
+    const kv_read *read = read_of(group);
+    if (read == NULL || read->home == NULL)
+        return 1;
+    kv_read_home home = read->home(read_config(group));
+    return fmin(1, (double)(home.first + home.last) / entries);
+}
+
 void kv__parts_charge(kv__lane *lane, const kv__stage *stage, bool prefill, int64_t probes)
 {
     kv__occupancy *o = &lane->occupancy[0];
@@ -419,8 +430,10 @@ void kv__parts_charge(kv__lane *lane, const kv__stage *stage, bool prefill, int6
         kv_read_size size = read_size(stage, past, prefill);
         for (int i = 1; i <= tokens; i++) {
             size.entries = past + i;
-            held = stored_past + i + metadata(lane->group, &size);
+            double beside = metadata(lane->group, &size), entries = stored_past + i;
+            held = entries + beside;
             area += held;
+            o->stored_on_device += entries * device_share(lane->group, past + i) + beside;
         }
         o->stored_at_step[lane->step] += held;
     }
