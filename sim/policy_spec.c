@@ -333,15 +333,15 @@ static kv_err imply_retention(kv_point_spec *point, kv_diag *diag)
         return KV_OK;
     implied_text(point, text, sizeof text);
     kv_err err = kv_policy_parse_text(text, &point->mark, "", &implied, diag);
-    if (err != KV_OK)
-        return err;
-    point->implied = true;
-    point->policy = implied.point[0].policy;
-    point->config = implied.point[0].config;
-    implied.point[0].policy = NULL; /* the point's now */
-    implied.point[0].config = NULL;
+    if (err == KV_OK) {
+        point->implied = true;
+        point->policy = implied.point[0].policy;
+        point->config = implied.point[0].config;
+        implied.point[0].policy = NULL; /* the point's now */
+        implied.point[0].config = NULL;
+    }
     kv_point_list_fini(&implied);
-    return KV_OK;
+    return err;
 }
 
 /* Some transforms cannot stand an eviction. */
