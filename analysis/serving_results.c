@@ -130,8 +130,9 @@ static int bind_five(sqlite3_stmt *statement, int at, const kv_latency_row *l)
 static kv_err put_point(kv_serving_rows *rows, const kv_serving_row *row, kv_diag *diag)
 {
     sqlite3_stmt *s = rows->insert[POINT];
-    int at = kv__sql_bind(s, 1, "iiittto", rows->point_id, rows->run_id, (long long)rows->number,
-                          row->policy, row->params, row->settings, row->chunk_tokens);
+    int at = kv__sql_bind(s, 1, "iiitttdto", rows->point_id, rows->run_id, (long long)rows->number,
+                          row->policy, row->params, row->label, row->keep, row->settings,
+                          row->chunk_tokens);
     at = kv__sql_bind(s, at, "iiiiiiiiiii", row->requests, row->completed, row->rejected,
                       row->rejected_too_long, row->rejected_too_large, row->skipped,
                       row->preemptions, row->recomputed_tokens, row->prompt_tokens,
@@ -142,8 +143,10 @@ static kv_err put_point(kv_serving_rows *rows, const kv_serving_row *row, kv_dia
     at = bind_five(s, at, &row->itl);
     at = bind_five(s, at, &row->e2e);
     at = bind_five(s, at, &row->queue);
-    kv__sql_bind(s, at, "dddddddd", row->goodput, row->prefix_hit_ratio, row->kv_capacity_bytes,
-                 row->kv_peak_bytes, row->gpu_bytes_seconds, row->cpu_bytes_seconds, row->gpu_busy,
+    kv__sql_bind(s, at, "ddddddddidddd", row->goodput, row->prefix_hit_ratio,
+                 row->kv_capacity_bytes, row->kv_peak_bytes, row->kv_ideal_peak_bytes,
+                 row->gpu_bytes_seconds, row->ideal_bytes_seconds, row->kv_read_bytes,
+                 row->running_peak, row->running_mean, row->cpu_bytes_seconds, row->gpu_busy,
                  row->cost);
     return kv__sql_run(rows->results, s, diag);
 }
@@ -185,8 +188,9 @@ kv_err kv_serving_rows_end(kv_serving_rows *rows, const kv_serving_row *row, kv_
 
 static const char summary_sql[] =
     "SELECT number, policy, coalesce(chunk_size, 'whole'), completed, rejected, throughput_tok_s, "
-    "ttft_mean, ttft_p99, tpot_mean, tpot_p99, e2e_p99, prefix_hit_ratio, preemptions "
-    "FROM serving_point WHERE run_id = ? ORDER BY number";
+    "ttft_mean, ttft_p99, tpot_mean, tpot_p99, e2e_p99, prefix_hit_ratio, preemptions, keep, "
+    "running_mean, (SELECT avg(accuracy) FROM serving_accuracy AS a WHERE a.point_id = p.id) "
+    "FROM serving_point AS p WHERE run_id = ? ORDER BY number";
 
 /* A number in four digits; "-" if there is none. */
 static void print_cell(FILE *out, int width, double value, double scale)
@@ -207,11 +211,14 @@ kv_err kv_serving_summary(kv_results *results, long long run_id, FILE *out, kv_d
     for (bool first = true; (err = kv__sql_step(results, statement, diag)) == KV_OK;
          first = false) {
         if (first)
-            fprintf(out, "point policy       chunk  completed rejected   tok/s    TTFT  p99 [s]"
-                         "    TPOT p99 [ms]  E2E p99 [s]  hits preempted\n");
-        fprintf(out, "%5d %-12s %5s %10lld %8lld", sqlite3_column_int(statement, 0),
-                sqlite3_column_text(statement, 1), sqlite3_column_text(statement, 2),
+            fprintf(out, "point policy        keep  chunk  completed rejected running   tok/s    "
+                         "TTFT  p99 [s]    TPOT p99 [ms]  E2E p99 [s]  hits preempted accuracy\n");
+        fprintf(out, "%5d %-12s", sqlite3_column_int(statement, 0),
+                sqlite3_column_text(statement, 1));
+        print_cell(out, 5, kv__sql_double(statement, 13), 1);
+        fprintf(out, " %6s %10lld %8lld", sqlite3_column_text(statement, 2),
                 sqlite3_column_int64(statement, 3), sqlite3_column_int64(statement, 4));
+        print_cell(out, 7, kv__sql_double(statement, 14), 1);
         print_cell(out, 7, kv__sql_double(statement, 5), 1);
         print_cell(out, 7, kv__sql_double(statement, 6), 1);
         print_cell(out, 8, kv__sql_double(statement, 7), 1);
@@ -219,7 +226,9 @@ kv_err kv_serving_summary(kv_results *results, long long run_id, FILE *out, kv_d
         print_cell(out, 8, kv__sql_double(statement, 9), 1e3);
         print_cell(out, 12, kv__sql_double(statement, 10), 1);
         print_cell(out, 5, kv__sql_double(statement, 11), 1);
-        fprintf(out, " %9lld\n", sqlite3_column_int64(statement, 12));
+        fprintf(out, " %9lld", sqlite3_column_int64(statement, 12));
+        print_cell(out, 8, kv__sql_double(statement, 15), 1);
+        fputc('\n', out);
     }
     sqlite3_finalize(statement);
     return err == KV_END ? KV_OK : err;

@@ -22,15 +22,18 @@ typedef struct kv_latency_row {
 
 /* A row of serving_point. */
 typedef struct kv_serving_row {
-    const char *policy, *params, *settings;
+    const char *policy, *params, *label, *settings;
+    double keep;            /* NaN: none */
     long long chunk_tokens; /* 0: whole */
     long long requests, completed, rejected, rejected_too_long, rejected_too_large, skipped;
     long long preemptions, recomputed_tokens, prompt_tokens, output_tokens, steps;
     double duration_s, throughput_tok_s, throughput_req_s;
     kv_latency_row ttft, tpot, itl, e2e, queue;
     double goodput; /* requests per second within the limits */
-    double prefix_hit_ratio, kv_capacity_bytes, kv_peak_bytes, gpu_bytes_seconds, cpu_bytes_seconds,
+    double prefix_hit_ratio, kv_capacity_bytes, kv_peak_bytes, kv_ideal_peak_bytes,
+        gpu_bytes_seconds, ideal_bytes_seconds, kv_read_bytes, running_mean, cpu_bytes_seconds,
         gpu_busy;
+    long long running_peak;
     double cost;         /* NaN: not known */
     double loaded_bytes; /* from lower tiers */
     long long evictions;

@@ -26,6 +26,8 @@ static const kv_column point_columns[] = {
     COUNT("number", "", "place in the sweep of the run, from 0"),
     {"policy", "TEXT NOT NULL", "", "name of the retention policy"},
     {"params", "TEXT NOT NULL", "", "all its settings, canonical JSON"},
+    {"label", "TEXT NOT NULL", "", "policy and settings in few words, how much is kept aside"},
+    {"keep", "REAL", "fraction", "what the policy is told to keep; NULL: it is told otherwise"},
     {"settings", "TEXT NOT NULL", "", "all other settings of the server, JSON"},
     {"chunk_size", "INTEGER", "tokens", "tokens of one request in one step; NULL: no limit"},
     COUNT("requests", "", "requests that arrived"),
@@ -51,8 +53,13 @@ static const kv_column point_columns[] = {
     REAL("prefix_hit_ratio", "fraction",
          "prompt tokens of completed requests that were found in the cache"),
     REAL("kv_capacity_bytes", "bytes", "of the GPU's cache, all replicas"),
-    REAL("kv_peak_bytes", "bytes", "most in use by running requests"),
-    REAL("gpu_bytes_seconds", "bytes s", "in use by running requests, over time"),
+    REAL("kv_peak_bytes", "bytes", "most in use by running requests, in pages"),
+    REAL("kv_ideal_peak_bytes", "bytes", "the same, of entries: as if no page were part empty"),
+    REAL("gpu_bytes_seconds", "bytes s", "in use by running requests, over time, in pages"),
+    REAL("ideal_bytes_seconds", "bytes s", "the same, of entries"),
+    REAL("kv_read_bytes", "bytes", "read by attention, all steps"),
+    COUNT("running_peak", "", "most requests in a batch, summed over replicas"),
+    REAL("running_mean", "", "requests in batches, mean over duration_s, all replicas"),
     REAL("cpu_bytes_seconds", "bytes s", "the same of the cpu tier; 0: there is none"),
     REAL("gpu_busy", "fraction", "of duration_s spent in steps, mean of the replicas"),
     REAL("cost", "", "devices times their price times duration_s; NULL: no price is known"),
@@ -77,6 +84,17 @@ static const kv_column tier_columns[] = {
     COUNT("hits", "tokens", "prompt tokens that were found there"),
     COUNT("evictions", "blocks", "blocks that left it for others"),
     REAL("busy_s", "s", "that its link was in use; of the gpu: spent in steps"),
+    {.name = NULL}};
+
+static const kv_column accuracy_columns[] = {
+    {"point_id, run_id, number, policy, params, label, chunk_size, keep", "", "",
+     "which point, as in serving_point"},
+    {"task", "", "", "of footprint_point; NULL: the attention part has no such point"},
+    {"accuracy, accuracy_lo, accuracy_hi, accuracy_source", "", "fraction",
+     "of footprint_point, all turns together"},
+    {"kv_footprint, attention_recall", "", "fraction", "likewise"},
+    {"throughput_tok_s, ttft_mean, tpot_mean, e2e_p99, running_mean, kv_peak_bytes, cost", "", "",
+     "as in serving_point"},
     {.name = NULL}};
 
 static const kv_column request_columns[] = {
@@ -130,4 +148,16 @@ const kv_table kv__serving_tables[] = {
     {.name = "serving_plan",
      .help = "Work table: how many points the serving part of a run that is not complete has.",
      .column = plan_columns},
+    {.name = "serving_accuracy",
+     .help = "What a point of serving buys, beside what it costs: predicted accuracy of the same "
+             "policy, settings and chunk size in the attention part of the run, a row per task.",
+     .column = accuracy_columns,
+     .rest = "SELECT s.id AS point_id, s.run_id, s.number, s.policy, s.params, s.label, "
+             "s.chunk_size, s.keep, f.task, f.accuracy, f.accuracy_lo, f.accuracy_hi, "
+             "f.accuracy_source, f.kv_footprint, f.attention_recall, s.throughput_tok_s, "
+             "s.ttft_mean, s.tpot_mean, s.e2e_p99, s.running_mean, s.kv_peak_bytes, s.cost "
+             "FROM serving_point AS s LEFT JOIN footprint_point AS f ON f.run_id = s.run_id "
+             "AND f.turn IS NULL AND f.policy = s.policy AND f.params = s.params "
+             "AND f.chunk_size IS s.chunk_size",
+     .is_view = true},
     {.name = NULL}};

@@ -113,6 +113,6 @@ int64_t kv__entries_per_token(const kv_model *model)
 {
     int64_t layers = 0;
     for (int l = 0; l < model->layers; l++)
-        layers += model->layer[l].cache_of == l;
+        layers += model->layer[l].cache_of >= 0;
     return layers * kv_model_kv_heads(model);
 }

@@ -104,7 +104,8 @@ double kv__all_reduce_ns(const kv_step_hardware *hardware, double bytes);
 /* Routed experts of a layer that a step of so many tokens is expected to touch, when every token
  * chooses its experts at random. */
 double kv__touched_experts(const kv_model *model, double tokens);
-/* KV entries that one token adds below all windows. */
+/* KV entries that one token adds to what attention reads below all windows: a cache that several
+ * layers share is read by each. */
 int64_t kv__entries_per_token(const kv_model *model);
 
 #endif

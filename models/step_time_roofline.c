@@ -38,7 +38,7 @@ typedef struct roofline {
     double all_reduce_ns;                                      /* per token */
     double all_reduce_base_ns;                                 /* per step */
     double head_flops, head_bytes;
-    double entry_ns; /* of decode attention, per stored entry */
+    double entry_ns; /* of decode attention, per entry that is read */
 } roofline;
 
 static kv_err open_roofline(const kv_step_time_config *config, const kv_step_hardware *hardware,
@@ -89,16 +89,16 @@ static void make_kinds(roofline *r, const kv_step_hardware *hardware)
     }
 }
 
-/* Time per stored KV entry that decoding reads. Layers that read another's cache read its entries
- * again. Arithmetic and bytes both follow the entries, so one of the two always bounds. */
+/* Time per KV entry that decoding reads. Arithmetic and bytes both follow the entries, so one of
+ * the two always bounds. */
 static double entry_ns(const roofline *r)
 {
-    double flops = 0, bytes = 0, stored = (double)kv__entries_per_token(r->model);
+    double flops = 0, bytes = 0, read = (double)kv__entries_per_token(r->model);
     for (int i = 0; i < r->kinds; i++) {
         flops += r->kind[i].count * r->kind[i].decode_flops;
         bytes += r->kind[i].count * r->kind[i].key_bytes;
     }
-    return stored > 0 ? fmax(flops / r->flops_per_ns, bytes / r->bytes_per_ns) / stored : 0;
+    return read > 0 ? fmax(flops / r->flops_per_ns, bytes / r->bytes_per_ns) / read : 0;
 }
 
 static kv_err open_roofline(const kv_step_time_config *config, const kv_step_hardware *hardware,

@@ -229,6 +229,27 @@ long long kv_counts_decoded(const kv_counts_rule *rule, int layer, int group, lo
     return w.past + (steps - left) % interval;
 }
 
+long long kv_counts_decode_line(const kv_counts_rule *rule, int layer, int group,
+                                long long window_tokens, long long retained, long long generated,
+                                long long most, long long *growth)
+{
+    long long interval = kv_counts_decode_interval(rule);
+    walk w = {.rule = rule, .layer = layer, .group = group, .past = retained};
+    w.cap = window_tokens > 0 ? window_tokens - 1 : INT64_MAX;
+    if (interval == 1) {
+        long long next = after(&w, KV_BLOCK_DECODE, retained, 1);
+        *growth = next > retained;
+        if (next == retained)
+            return most;
+        return next < retained ? 1 : blocks_that_grow(&w, KV_BLOCK_DECODE, most, 1, 1);
+    }
+    long long steps = interval == 0 ? most : interval - generated % interval;
+    *growth = retained < w.cap;
+    if (retained < w.cap && w.cap - retained < steps)
+        steps = w.cap - retained;
+    return steps < most ? steps : most;
+}
+
 /* --- Sums over blocks and heads -----------------------------------------------------------------
  */
 

@@ -56,6 +56,14 @@ long long kv_counts_decode_interval(const kv_counts_rule *rule);
 long long kv_counts_decoded(const kv_counts_rule *rule, int layer, int group, long long retained,
                             long long generated, long long steps);
 
+/* Decode steps from here on over which what a KV head of the group retains changes by the same
+ * *growth per step, 0 or 1; at least 1, at most `most`. At most `window_tokens` - 1 entries
+ * stay between steps (KV_COUNTS_UNBOUNDED: no limit). The event that may follow the last of the
+ * steps is not looked at: ask kv_counts_decoded. */
+long long kv_counts_decode_line(const kv_counts_rule *rule, int layer, int group,
+                                long long window_tokens, long long retained, long long generated,
+                                long long most, long long *growth);
+
 /* The end of the prompt chunk that starts at `start`: a multiple of the chunk size, save where the
  * prompt ends or the policy's local tail begins, which is one chunk. chunk_tokens 0 is the whole.
  */

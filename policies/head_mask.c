@@ -261,6 +261,12 @@ kv_pins kv_head_mask_pins(const void *config, const kv_quota_query *query, long 
     return (kv_pins){.first = (int)sinks, .last = (int)(quota - sinks)};
 }
 
+int kv_head_mask_class(const void *plan, int layer, int kv_head)
+{
+    const mask_plan *p = plan;
+    return p->streams[layer * p->kv_heads + kv_head];
+}
+
 double kv_head_mask_share(const void *config)
 {
     const kv_retention_config *c = config;

@@ -21,6 +21,7 @@ kv_err kv_head_mask_prepare(const void *config, const char *directory, const kv_
 void kv_head_mask_release(void *plan);
 long long kv_head_mask_quota(const void *config, const kv_quota_query *query);
 kv_pins kv_head_mask_pins(const void *config, const kv_quota_query *query, long long quota);
+int kv_head_mask_class(const void *plan, int layer, int kv_head);
 double kv_head_mask_share(const void *config);
 bool kv_head_mask_counts_only(const void *config);
 

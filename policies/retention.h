@@ -154,8 +154,10 @@ enum {
 
 /* What holds for a policy (claims); the generic tests check it. */
 enum {
-    KV_NESTED = 1,      /* a larger budget keeps a superset when the scores are the same */
-    KV_COUNTS_FIXED = 2 /* counts do not depend on scores: the analytic model is exact */
+    KV_NESTED = 1,       /* a larger budget keeps a superset when the scores are the same */
+    KV_COUNTS_FIXED = 2, /* counts do not depend on scores: the analytic model is exact */
+    KV_LAYERS_ALIKE = 4  /* without a plan, the quota is the same in every layer; so it is for
+                            policies that leave it at the default, whether they claim it or not */
 };
 
 typedef struct kv_retention {
@@ -204,6 +206,9 @@ typedef struct kv_retention {
      * quotas are those of KV head 0 of two; the others have those of KV head 1. Default: the heads
      * of a layer are alike. */
     double (*head_share)(const void *config);
+    /* Counts only, where there is a plan: heads for which it answers the same number have equal
+     * quotas, whatever the lengths. Default: every head of every layer has its own. */
+    int (*count_class)(const void *plan, int layer, int kv_head);
     /* Tokens at the end of the prompt that form a chunk of their own. Default: 0. */
     long long (*local_tail)(const void *config);
 } kv_retention;

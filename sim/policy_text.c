@@ -5,6 +5,7 @@
 
 #include "sim/policy_spec.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -227,4 +228,11 @@ kv_err kv_point_list_unique(kv_point_list *list, kv_diag *diag)
     free(sorted);
     free(doomed);
     return good ? KV_OK : kv_fail_memory(diag);
+}
+
+double kv_spec_keep(const kv_point_spec *spec)
+{
+    const kv_retention_config *config = spec->config;
+    bool has_keep = !spec->implied && kv_param_find(spec->policy->params, "keep") != NULL;
+    return has_keep && config->budget_tokens == 0 && config->keep >= 0 ? config->keep : NAN;
 }

@@ -446,6 +446,11 @@ static void serving(writer *w, const char *help)
             param(w, row);
     }
     requests(w);
+    key(w, "model");
+    open_with(w, '{');
+    text(w, "description", "the served model, where it is not the experiment's");
+    node_item(w, NULL);
+    close_with(w, '}');
     listed(w, "device", "name in the catalogue, path to a YAML file, or a mapping", node_item);
     listed(w, "chunk_size", "tokens of one request in one step", chunk_item);
     listed(w, "policies", "what is kept of a sequence", policy_item);

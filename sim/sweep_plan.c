@@ -106,14 +106,6 @@ kv_err kv_sweep_plan_examples(kv_sweep_plan *plan, int trace, const kv_texts *ta
 
 /* --- Points ------------------------------------------------------------------------ */
 
-/* The fraction kept, where the policy was asked for one. */
-static double keep_of(const kv_point_spec *spec)
-{
-    const kv_retention_config *config = spec->config;
-    bool has_keep = !spec->implied && kv_param_find(spec->policy->params, "keep") != NULL;
-    return has_keep && config->budget_tokens == 0 && config->keep >= 0 ? config->keep : NAN;
-}
-
 kv_err kv_sweep_plan_point(kv_sweep_plan *plan, const kv_point_spec *spec, const char *task,
                            bool calibration_only, int *point, kv_diag *diag)
 {
@@ -140,7 +132,7 @@ kv_err kv_sweep_plan_point(kv_sweep_plan *plan, const kv_point_spec *spec, const
                                    .label = kv_spec_label(spec),
                                    .task = task,
                                    .chunk_tokens = spec->chunk_tokens,
-                                   .keep = keep_of(spec),
+                                   .keep = kv_spec_keep(spec),
                                    .calibration_only = calibration_only}};
     *point = plan->points++;
     bool good = p->info.policy && p->info.params_json && p->info.curve_json && p->info.label;

@@ -116,7 +116,7 @@ serving:
 END
 expect_status 'a closed loop is served' 0 "$KVSIM" run -q agents.yaml -o agents.db
 expect_status 'to its end' 0 "$KVSIM" run agents.yaml -o again.db
-awk '$2 == "full" { found = $4 == 10 && $5 == 0 } END { exit !found }' out
+awk '$2 == "full" { found = $5 == 10 && $6 == 0 } END { exit !found }' out
 report 'with all its requests' $?
 
 # A long trace through a pipe, with little more address space than the program needs to start. (One that

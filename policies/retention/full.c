@@ -19,6 +19,6 @@ KV_RETENTION_DEFINE(full) = {
     .stage = "generation",
     .config_bytes = sizeof(kv_retention_config),
     .params = params,
-    .claims = KV_NESTED | KV_COUNTS_FIXED,
+    .claims = KV_NESTED | KV_COUNTS_FIXED | KV_LAYERS_ALIKE,
     .quota = quota,
 };

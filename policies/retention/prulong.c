@@ -17,11 +17,12 @@ KV_RETENTION_DEFINE(prulong) = {
     .stage = "compression",
     .config_bytes = sizeof(kv_retention_config),
     .params = params,
-    .claims = KV_COUNTS_FIXED,
+    .claims = KV_COUNTS_FIXED | KV_LAYERS_ALIKE,
     .prepare = kv_head_mask_prepare,
     .release = kv_head_mask_release,
     .quota = kv_head_mask_quota,
     .pins = kv_head_mask_pins,
     .head_share = kv_head_mask_share,
+    .count_class = kv_head_mask_class,
     .counts_only = kv_head_mask_counts_only,
 };

@@ -49,7 +49,7 @@ KV_RETENTION_DEFINE(streaming) = {
     .config_bytes = sizeof(kv_retention_config),
     .params = params,
     .presets = presets,
-    .claims = KV_NESTED | KV_COUNTS_FIXED,
+    .claims = KV_NESTED | KV_COUNTS_FIXED | KV_LAYERS_ALIKE,
     .quota = quota,
     .pins = pins,
 };

@@ -7,6 +7,14 @@
 #include "policies/replacement.h"
 #include "traces/request.h"
 
+#include <stdbool.h>
+
+/* What one class of KV heads retains, see keep.h. */
+typedef struct kv__kept {
+    int32_t entries; /* of each head, when kept_at tokens were computed */
+    int32_t growth;  /* by each further token up to kept_until: 0 or 1 */
+} kv__kept;
+
 /* A request from arrival to completion. Tokens count from the beginning of its prompt. */
 typedef struct kv__live {
     struct kv__live *next; /* in the queue it stands in; first, as kv_pool asks */
@@ -30,6 +38,13 @@ typedef struct kv__live {
     int32_t load_from, load_to; /* tokens that are being loaded; load_to 0: none are */
     int64_t ready_ns;           /* when computing may go on behind them */
     int64_t loaded_ns;          /* when all of them have arrived */
+    /* Under a retention policy (keep.h); `held` then counts named blocks only. */
+    kv__kept *kept;                     /* [classes]; kept by the pool */
+    int32_t kept_at, kept_until;        /* computed tokens; at kept_until it evicts */
+    bool moved;                         /* it left its named blocks for pages of its own */
+    int64_t pages;                      /* beside named blocks */
+    int64_t most_pages;                 /* while the tokens it has by now are computed */
+    int64_t stored_growth, read_growth; /* entries per decode step, see keep.h */
 } kv__live;
 
 /* Requests in line. Zeroed is empty. */

@@ -24,13 +24,14 @@ uint64_t kv__block_key(const kv__live *live, int32_t index)
 
 int64_t kv__memory_used(const kv__memory *memory)
 {
-    return memory->private_ + (memory->cache != NULL ? kv_block_cache_pinned(memory->cache) : 0);
+    int64_t pinned = memory->cache != NULL ? kv_block_cache_pinned(memory->cache) : 0;
+    return memory->private_ + pinned * memory->block_pages;
 }
 
 int64_t kv__memory_empty(const kv__memory *memory)
 {
     int64_t cached = memory->cache != NULL ? kv_block_cache_count(memory->cache) : 0;
-    return memory->capacity - memory->private_ - cached;
+    return memory->capacity - memory->private_ - cached * memory->block_pages;
 }
 
 int64_t kv__memory_available(const kv__memory *memory)
@@ -44,14 +45,20 @@ static uint64_t *users(const kv__memory *memory, uint32_t slot)
     return kv_block_cache_value(memory->cache, slot);
 }
 
+int32_t kv__memory_reusable(const kv__memory *memory, const kv__live *live)
+{
+    bool own = memory->own_names && live->preemptions > 0;
+    int32_t tokens = memory->own_names ? kv__live_tokens(live) : live->prompt_tokens;
+    int32_t most = (tokens - 1) / memory->block_tokens;
+    return own || most < live->named ? most : live->named;
+}
+
 kv__hit kv__memory_look(const kv__memory *memory, const kv__live *live)
 {
     kv__hit hit = {0, 0};
-    int32_t most = (kv__live_tokens(live) - 1) / memory->block_tokens;
+    int32_t most = kv__memory_reusable(memory, live);
     if (memory->cache == NULL)
         return hit;
-    if (live->preemptions == 0 && most > live->named)
-        most = live->named;
     for (; hit.blocks < most; hit.blocks++) {
         uint32_t slot = kv_block_cache_find(memory->cache, kv__block_key(live, hit.blocks));
         if (slot == KV_NO_SLOT)
@@ -61,11 +68,10 @@ kv__hit kv__memory_look(const kv__memory *memory, const kv__live *live)
     return hit;
 }
 
-static void make_room(kv__memory *memory, int64_t blocks, const kv_access *incoming)
+static void make_room(kv__memory *memory, int64_t pages, const kv_access *incoming)
 {
     kv_evicted evicted;
-    while (memory->cache != NULL &&
-           memory->private_ + kv_block_cache_count(memory->cache) + blocks > memory->capacity &&
+    while (memory->cache != NULL && kv__memory_empty(memory) < pages &&
            kv_block_cache_evict(memory->cache, incoming, &evicted)) {
         memory->evictions++;
         if (memory->evicted != NULL)
@@ -73,11 +79,17 @@ static void make_room(kv__memory *memory, int64_t blocks, const kv_access *incom
     }
 }
 
-void kv__memory_take(kv__memory *memory, int64_t blocks)
+void kv__memory_take(kv__memory *memory, int64_t pages)
 {
-    make_room(memory, blocks, NULL);
-    memory->private_ += blocks;
+    make_room(memory, pages, NULL);
+    memory->private_ += pages;
     assert(memory->private_ <= memory->capacity);
+}
+
+void kv__memory_give(kv__memory *memory, int64_t pages)
+{
+    memory->private_ -= pages;
+    assert(memory->private_ >= 0);
 }
 
 static kv_access access_of(kv__memory *memory, const kv__live *live, int32_t index)
@@ -89,13 +101,12 @@ static kv_access access_of(kv__memory *memory, const kv__live *live, int32_t ind
                        .prompt_blocks = live->named};
 }
 
-/* Makes a named block resident, if it is not, and has the request use it. */
-static kv_err hold_named(kv__memory *memory, kv__live *live, int32_t index)
+kv_err kv__memory_hold(kv__memory *memory, kv__live *live, int32_t index)
 {
     kv_access access = access_of(memory, live, index);
     bool absent = kv_block_cache_find(memory->cache, access.key) == KV_NO_SLOT;
     if (absent)
-        make_room(memory, 1, &access);
+        make_room(memory, memory->block_pages, &access);
     if (absent && memory->inserted != NULL)
         memory->inserted(memory->closure, access.key);
     kv_err err = kv_block_cache_use(memory->cache, &access, NULL, &live->slot[index]);
@@ -112,7 +123,7 @@ kv_err kv__memory_claim(kv__memory *memory, kv__live *live, kv__hit hit)
     for (int32_t i = 0; i < hit.blocks; i++) {
         kv_err err = KV_OK;
         if (i < live->named) {
-            err = hold_named(memory, live, i);
+            err = kv__memory_hold(memory, live, i);
         } else { /* its own from before it was preempted: private again */
             uint32_t slot = kv_block_cache_find(memory->cache, kv__block_key(live, i));
             kv_block_cache_remove(memory->cache, slot);
@@ -136,7 +147,7 @@ kv_err kv__memory_grow(kv__memory *memory, kv__live *live, int32_t tokens)
     int64_t lacks = kv__memory_lacks(memory, live, tokens);
     int32_t end = live->held + (int32_t)lacks, named_end = end < live->named ? end : live->named;
     for (int32_t i = live->held; memory->cache != NULL && i < named_end; i++) {
-        kv_err err = hold_named(memory, live, i);
+        kv_err err = kv__memory_hold(memory, live, i);
         if (err != KV_OK)
             return err;
         lacks--;
@@ -168,8 +179,18 @@ static kv_err let_go(kv__memory *memory, kv__live *live, bool keep)
     return err == KV_END ? KV_ERR_BUG : err;
 }
 
+kv_err kv__memory_unhold(kv__memory *memory, kv__live *live)
+{
+    kv_err err = KV_OK;
+    while (err == KV_OK && live->held > 0)
+        err = let_go(memory, live, false);
+    return err;
+}
+
 kv_err kv__memory_release(kv__memory *memory, kv__live *live, bool keep)
 {
+    kv__memory_give(memory, live->pages);
+    live->pages = 0;
     if (!keep && live->held > live->named) { /* private blocks go all at once */
         memory->private_ -= live->held - live->named;
         live->held = live->named;

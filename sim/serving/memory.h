@@ -16,11 +16,13 @@
 
 typedef struct kv__memory {
     kv_block_cache *cache; /* NULL: no prefix cache */
-    int64_t capacity;      /* blocks */
-    int64_t private_;      /* blocks in use that are not in the cache */
+    int64_t capacity;      /* pages; without a retention policy a page is a block */
+    int64_t block_pages;   /* of a block of the cache */
+    int64_t private_;      /* pages in use that are not in the cache */
     int64_t evictions;     /* blocks that left the cache for others */
     int64_t clock;         /* counts accesses */
     int32_t block_tokens;
+    bool own_names;  /* what a preempted request computed can be found again by itself */
     bool idle_order; /* the policy orders by when blocks fell idle (lru), not only by their use */
     /* Called for every block that leaves the cache for another; may be NULL. */
     void (*evicted)(void *closure, uint64_t key);
@@ -29,7 +31,7 @@ typedef struct kv__memory {
     void *closure;
 } kv__memory;
 
-/* Blocks that hold nothing: taking them evicts no one. */
+/* Pages that hold nothing: taking them evicts no one. */
 int64_t kv__memory_empty(const kv__memory *memory);
 
 /* What a request would find. */
@@ -38,11 +40,13 @@ typedef struct kv__hit {
     int32_t idle;   /* of these, in use by nobody: using them takes them from what is available */
 } kv__hit;
 
-/* Blocks in use. */
+/* Pages in use. */
 int64_t kv__memory_used(const kv__memory *memory);
-/* Blocks that an allocation can get: empty ones and cache that nobody uses. */
+/* Pages that an allocation can get: empty ones and cache that nobody uses. */
 int64_t kv__memory_available(const kv__memory *memory);
 
+/* Leading blocks that a waiting request may find anywhere: at most all but its last token. */
+int32_t kv__memory_reusable(const kv__memory *memory, const kv__live *live);
 /* The longest resident prefix of a request that waits, at most all but its last token. */
 kv__hit kv__memory_look(const kv__memory *memory, const kv__live *live);
 /* The name of a block of a request: the trace's, or its own. */
@@ -54,8 +58,14 @@ kv_err kv__memory_claim(kv__memory *memory, kv__live *live, kv__hit hit) KV_MUST
 int64_t kv__memory_lacks(const kv__memory *memory, const kv__live *live, int32_t tokens);
 /* Gives it those blocks; they must be available. */
 kv_err kv__memory_grow(kv__memory *memory, kv__live *live, int32_t tokens) KV_MUST_USE;
-/* Takes private blocks for requests that count them themselves; they must be available. */
-void kv__memory_take(kv__memory *memory, int64_t blocks);
+/* Takes private pages for requests that count them themselves; they must be available. */
+void kv__memory_take(kv__memory *memory, int64_t pages);
+/* Gives them back. */
+void kv__memory_give(kv__memory *memory, int64_t pages);
+/* Has a request use its next named block, resident or not; it must be available. */
+kv_err kv__memory_hold(kv__memory *memory, kv__live *live, int32_t index) KV_MUST_USE;
+/* Has it let go of its named blocks, all that it holds; they stay in the cache. */
+kv_err kv__memory_unhold(kv__memory *memory, kv__live *live) KV_MUST_USE;
 /* Takes all blocks of a request away. keep: computed private blocks stay findable by itself. */
 kv_err kv__memory_release(kv__memory *memory, kv__live *live, bool keep) KV_MUST_USE;
 

@@ -5,6 +5,7 @@
 #include "sim/serving/plan.h"
 
 #include "sim/base/file.h"
+#include "sim/serving/plan_policy.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -119,18 +120,10 @@ const kv_serving_part kv_serving_parts[KV_SERVING_PARTS] = {
 };
 
 /* Keys of the section that are no scalars. */
-static const char *const others[] = {"requests",
-                                     "device",
-                                     "policies",
-                                     "chunk_size",
-                                     "tensor_parallel_link",
-                                     "scheduler",
-                                     "prefix_cache",
-                                     "goodput",
-                                     "step_time",
-                                     "trace_events",
-                                     "tiers",
-                                     NULL};
+static const char *const others[] = {
+    "requests",  "model",        "device",  "policies",  "chunk_size",   "tensor_parallel_link",
+    "scheduler", "prefix_cache", "goodput", "step_time", "trace_events", "tiers",
+    NULL};
 
 static bool is_other(const char *key)
 {
@@ -270,8 +263,10 @@ kv_err kv_serving_plan_init(kv_serving_plan *plan, const kv_node *map, const kv_
     kv_mark mark = kv_node_mark(map);
     if (kv_node_get_kind(map) != KV_NODE_MAP)
         return kv_fail(diag, KV_ERR_INPUT, &mark, "serving: expected a mapping of settings");
-    if (model == NULL)
-        return kv_fail(diag, KV_ERR_INPUT, &mark, "serving needs `model` beside it");
+    if (kv_node_find(map, "model") != NULL)
+        plan->model_node = kv_node_find(map, "model");
+    if (plan->model_node == NULL)
+        return kv_fail(diag, KV_ERR_INPUT, &mark, "serving needs `model`, in it or beside it");
     kv_err err = check_keys(plan, diag);
     for (int p = 0; p < KV_SERVING_PARTS && err == KV_OK; p++)
         err = add_grid(plan, p, kv_serving_parts[p].name,
@@ -280,6 +275,8 @@ kv_err kv_serving_plan_init(kv_serving_plan *plan, const kv_node *map, const kv_
         err = add_tiers(plan, diag);
     if (err == KV_OK)
         err = read_requests(plan, diag);
+    if (err == KV_OK)
+        err = kv__plan_policies_init(plan, diag);
     if (err == KV_OK && plan->combinations > 1 && plan->requests.path != NULL &&
         strcmp(plan->requests.path, "-") == 0)
         err = kv_fail(diag, KV_ERR_INPUT, &mark,
@@ -294,6 +291,7 @@ kv_err kv_serving_plan_init(kv_serving_plan *plan, const kv_node *map, const kv_
 void kv_serving_plan_fini(kv_serving_plan *plan)
 {
     kv_request_spec_fini(&plan->requests);
+    kv_point_list_fini(&plan->policies);
     *plan = (kv_serving_plan){0};
 }
 
@@ -419,28 +417,6 @@ static kv_err find_blocks(kv_serving_point *point, double block_bytes, const kv_
     return KV_OK;
 }
 
-static kv_err parse_policy(const kv_serving_plan *plan, int combination, kv_serving_point *point,
-                           kv_diag *diag)
-{
-    const kv_node *policy = picked(plan, combination, "policies");
-    kv_point_list list = {0};
-    kv_err err = policy != NULL ? kv_policy_parse(policy, &list, diag) : KV_OK;
-    if (err == KV_OK && list.count > 0 && list.point[0].parts > 0)
-        err =
-            kv_fail(diag, KV_ERR_UNSUPPORTED, &list.point[0].mark,
-                    "serving under transforms and read policies is not built yet; expected `full`");
-    else if (err == KV_OK && list.count > 0 && strcmp(list.point[0].policy->name, "full") != 0)
-        err = kv_fail(diag, KV_ERR_UNSUPPORTED, &list.point[0].mark,
-                      "serving under the retention policy '%s' is not built yet; expected `full`",
-                      list.point[0].policy->name);
-    kv_point_list_fini(&list);
-    if (err != KV_OK)
-        return err;
-    point->policy = strdup("full");
-    point->params = strdup("{}");
-    return point->policy != NULL && point->params != NULL ? KV_OK : kv_fail_memory(diag);
-}
-
 static kv_err parse_chunk(const kv_serving_plan *plan, int combination, kv_serving_point *point,
                           kv_diag *diag)
 {
@@ -452,9 +428,7 @@ static kv_err parse_chunk(const kv_serving_plan *plan, int combination, kv_servi
                                  .unit = "tokens",
                                  .help = "tokens of one request in one step"};
     const kv_node *node = picked(plan, combination, "chunk_size");
-    kv_err err = node != NULL ? kv_param_parse(&row, point, node, diag) : KV_OK;
-    point->settings.chunk_tokens = (int32_t)point->chunk_tokens;
-    return err;
+    return node != NULL ? kv_param_parse(&row, point, node, diag) : KV_OK;
 }
 
 static kv_err write_settings(kv_serving_point *point, kv_diag *diag)
@@ -500,7 +474,8 @@ static kv_err find_hardware(const kv_serving_plan *plan, int combination, kv_ser
     return link != NULL ? kv_link_parse(link, &hardware->link, diag) : KV_OK;
 }
 
-static void copy_settings(const kv_serving_plan *plan, kv_serving_point *point, double block_bytes)
+static void copy_settings(const kv_serving_plan *plan, kv_serving_point *point,
+                          kv_cache_format format, double block_bytes)
 {
     const kv_serving_config *c = &point->config;
     kv_serving_settings *s = &point->settings;
@@ -508,6 +483,7 @@ static void copy_settings(const kv_serving_plan *plan, kv_serving_point *point, 
         c->max_context_tokens > 0 ? c->max_context_tokens : point->model->max_context;
     s->block_tokens = (int32_t)c->block_tokens;
     s->block_bytes = (int64_t)llround(block_bytes);
+    s->entry_bytes = kv_model_entry_bytes(point->model, format);
     s->max_batched_tokens = c->scheduler.max_batched_tokens;
     s->max_seqs = (int32_t)c->scheduler.max_seqs;
     s->max_context_tokens = context;
@@ -543,7 +519,7 @@ static kv_err copy_tiers(const kv_serving_plan *plan, kv_serving_point *point, k
                                                : 0;
         s->tier[t] = (kv_tier_settings){
             .name = kv_node_key(tiers, t),
-            .capacity_blocks = (int64_t)((double)c->capacity_bytes / (double)s->block_bytes),
+            .capacity_blocks = (int64_t)((double)c->capacity_bytes / kv_serving_cached_bytes(s)),
             .read_bandwidth = bandwidth,
             .write_bandwidth = c->write_bandwidth > 0 ? c->write_bandwidth : bandwidth,
             .latency_ns = latency,
@@ -554,8 +530,8 @@ static kv_err copy_tiers(const kv_serving_plan *plan, kv_serving_point *point, k
                            s->tier[t].name);
         if (s->tier[t].capacity_blocks < 1 || s->tier[t].capacity_blocks > 4000000000)
             return kv_fail(diag, KV_ERR_INPUT, &mark,
-                           "tier %s: expected room for 1 to 4e9 blocks of %lld bytes",
-                           s->tier[t].name, (long long)s->block_bytes);
+                           "tier %s: expected room for 1 to 4e9 blocks of %.0f bytes",
+                           s->tier[t].name, kv_serving_cached_bytes(s));
         if (s->tier[t].replacement == NULL ||
             (s->tier[t].replacement->needs & KV_REPLACEMENT_FUTURE) != 0)
             return kv_fail(diag, KV_ERR_INPUT, &mark, "tier %s: '%s' cannot be its replacement",
@@ -564,14 +540,32 @@ static kv_err copy_tiers(const kv_serving_plan *plan, kv_serving_point *point, k
     return KV_OK;
 }
 
+/* Bytes of a block of all layers; of a model that caches nothing, of its states. */
+static double block_bytes_of(const kv_serving_point *point, kv_cache_format format)
+{
+    double bytes = kv_model_token_bytes(point->model, format) * (double)point->config.block_tokens;
+    return bytes > 0 ? bytes : kv_model_state_bytes(point->model);
+}
+
+static kv_err find_memory(const kv_serving_plan *plan, const kv_point_spec *policy,
+                          kv_cache_format format, kv_serving_point *point, kv_diag *diag)
+{
+    kv_mark mark = kv_node_mark(plan->map);
+    double bytes = block_bytes_of(point, format);
+    kv_err err = find_blocks(point, bytes, &mark, diag);
+    if (err != KV_OK)
+        return err;
+    copy_settings(plan, point, format, bytes);
+    return kv__plan_policy_keep(policy, format, point, diag);
+}
+
 kv_err kv_serving_plan_point(const kv_serving_plan *plan, int combination, kv_serving_point *out,
                              kv_diag *diag)
 {
     *out = (kv_serving_point){0};
     kv_step_hardware hardware;
-    kv_mark mark = kv_node_mark(plan->map);
-    kv_err err = KV_OK;
-    err = fill_all(plan, combination, &out->config, diag);
+    const kv_point_spec *policy = kv__plan_policy_pick(plan, &combination);
+    kv_err err = fill_all(plan, combination, &out->config, diag);
     if (err == KV_OK)
         err = find_hardware(plan, combination, out, &hardware, diag);
     if (err == KV_OK)
@@ -579,15 +573,11 @@ kv_err kv_serving_plan_point(const kv_serving_plan *plan, int combination, kv_se
     if (err == KV_OK)
         err = find_policies(out, plan->map, diag);
     if (err == KV_OK)
-        err = parse_policy(plan, combination, out, diag);
-    if (err == KV_OK)
         err = parse_chunk(plan, combination, out, diag);
-    if (err == KV_OK) {
-        double bytes =
-            kv_model_token_bytes(out->model, hardware.format) * (double)out->config.block_tokens;
-        err = find_blocks(out, bytes, &mark, diag);
-        copy_settings(plan, out, bytes);
-    }
+    if (err == KV_OK)
+        err = kv__plan_policy_name(policy, out, diag);
+    if (err == KV_OK)
+        err = find_memory(plan, policy, hardware.format, out, diag);
     if (err == KV_OK)
         err = copy_tiers(plan, out, diag);
     if (err == KV_OK)
@@ -606,11 +596,13 @@ void kv_serving_point_fini(kv_serving_point *point)
                        (char *)&point->config + kv_serving_parts[p].offset);
     for (int t = 0; t < KV_MOST_TIERS; t++)
         kv_params_fini(kv_tier_params, &point->config.tier[t]);
+    kv__plan_policy_fini(point);
     kv_step_time_free(point->time);
     kv_device_free(point->device);
     kv_model_free(point->model);
     free(point->policy);
     free(point->params);
+    free(point->label);
     free(point->settings_json);
     *point = (kv_serving_point){0};
 }

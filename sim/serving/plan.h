@@ -73,9 +73,14 @@ typedef struct kv_serving_point {
     kv_device *device;
     kv_step_hardware hardware; /* points into model and device */
     kv_step_time *time;
-    char *policy, *params;                /* retention policy and its settings as JSON */
-    char *settings_json;                  /* all other settings, canonical */
-    long long chunk_tokens;               /* 0: whole */
+    char *label;                   /* retention policy, for people */
+    double keep_fraction;          /* that it is told to keep; NaN: it is told otherwise */
+    char *policy, *params;         /* retention policy and its settings as JSON */
+    char *settings_json;           /* all other settings, canonical */
+    long long chunk_tokens;        /* 0: whole */
+    kv_keep *keep;                 /* settings.keep */
+    const kv_retention *retention; /* that made the next; NULL: none did */
+    void *retention_plan;
     double capacity_bytes, cost_per_hour; /* of all replicas; cost < 0: not known */
 } kv_serving_point;
 
@@ -84,12 +89,15 @@ typedef struct kv_serving_plan {
     kv_grid grid[KV_SERVING_PARTS + KV_MOST_TIERS]; /* parts, then tiers */
     int tiers;
     int combinations;
+    kv_point_list policies;
+    int policy_items; /* of the key `policies` as the grid sees it */
+    int faster;       /* combinations of what varies faster than the policies */
     kv_request_spec requests;
     uint64_t seed;
 } kv_serving_plan;
 
 /* Reads the section. Every combination is checked as far as that costs no reading of traces. model
- * is what the experiment names; NULL is an error here. */
+ * is what the experiment names, NULL: nothing; `model` in the section comes before it. */
 kv_err kv_serving_plan_init(kv_serving_plan *plan, const kv_node *map, const kv_node *model,
                             long long seed, kv_diag *diag) KV_MUST_USE;
 void kv_serving_plan_fini(kv_serving_plan *plan);

@@ -18,7 +18,10 @@ typedef struct kv__plan {
     bool even;        /* ... and had its last token when the plan began */
     kv_step_batch batch;
     kv_step_ramp ramp;
-    int64_t start_ns, start_fine; /* start_fine: the part below one nanosecond */
+    int64_t chunk_reads;           /* entries that its chunks read */
+    int64_t stored, stored_growth; /* entries in memory in the first step, more in each further;
+                                      without a retention policy in tokens, all layers together */
+    int64_t start_ns, start_fine;  /* start_fine: the part below one nanosecond */
     int64_t begun, done;
     int64_t end_ns; /* of all steps */
 } kv__plan;
@@ -32,7 +35,8 @@ typedef struct kv__server {
     kv_serving_result *result;
     kv_diag *diag;
     kv_pool pool;         /* of kv__live */
-    int64_t entries;      /* KV entries per token */
+    int64_t entries;      /* KV entries that a token adds to what attention reads */
+    kv__live probe;       /* scratch of kv__keep_most */
     int64_t next_arrival; /* of the next request; INT64_MAX: none */
 } kv__server;
 
@@ -60,9 +64,14 @@ typedef struct kv__replica {
     kv__line waiting;
     kv__plan plan;
     int64_t now_ns, now_fine; /* end of the last step accounted */
-    int64_t peak_blocks;
-    int64_t pending_tokens;       /* that its requests still have to compute or generate */
-    unsigned __int128 block_fine; /* blocks in use times fine time */
+    int64_t peak_pages;
+    int64_t peak_stored; /* entries */
+    int32_t peak_running;
+    int64_t pending_tokens;         /* that its requests still have to compute or generate */
+    unsigned __int128 page_fine;    /* pages in use times fine time */
+    unsigned __int128 stored_fine;  /* entries in memory times fine time */
+    unsigned __int128 running_fine; /* requests in the batch times fine time */
+    unsigned __int128 read;         /* entries that attention read */
 } kv__replica;
 
 kv_err kv__replica_init(kv__replica *replica, kv__server *server, int index) KV_MUST_USE;
@@ -73,7 +82,7 @@ void kv__replica_enqueue(kv__replica *replica, kv__live *live);
 /* Accounts the steps that are over at `time_ns`, with the blocks of the one that has begun before.
  */
 kv_err kv__replica_advance(kv__replica *replica, int64_t time_ns) KV_MUST_USE;
-/* Remembers the most blocks that were in use. */
+/* Remembers the most pages that were in use. */
 void kv__replica_note_peak(kv__replica *replica);
 /* Ends the plan with the step that is under way at `time_ns` (all before are accounted). */
 void kv__replica_cut(kv__replica *replica, int64_t time_ns);

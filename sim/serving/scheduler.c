@@ -12,7 +12,11 @@ kv_err kv__replica_init(kv__replica *replica, kv__server *server, int index)
 {
     const kv_serving_settings *s = server->settings;
     *replica = (kv__replica){.server = server, .index = index};
-    replica->memory = (kv__memory){.capacity = s->kv_blocks, .block_tokens = s->block_tokens};
+    int64_t pages = s->keep != NULL ? s->keep->block_pages : 1;
+    replica->memory = (kv__memory){.capacity = s->kv_blocks * pages,
+                                   .block_pages = s->keep != NULL ? s->keep->named_pages : 1,
+                                   .block_tokens = s->block_tokens,
+                                   .own_names = s->keep == NULL};
     replica->running = calloc((size_t)s->max_seqs, sizeof *replica->running);
     if (replica->running == NULL)
         return kv_fail_memory(server->diag);
@@ -23,7 +27,9 @@ kv_err kv__replica_init(kv__replica *replica, kv__server *server, int index)
     if (err != KV_OK)
         return err;
     replica->memory.idle_order = s->replacement == kv_replacement_find("lru");
-    return kv_block_cache_new(s->replacement, s->replacement_config, (uint32_t)s->kv_blocks,
+    int64_t blocks = replica->memory.capacity / replica->memory.block_pages;
+    return kv_block_cache_new(s->replacement, s->replacement_config,
+                              (uint32_t)(blocks < UINT32_MAX ? blocks : UINT32_MAX - 1),
                               s->seed + (uint64_t)index, &replica->memory.cache, server->diag);
 }
 
@@ -40,21 +46,56 @@ void kv__replica_enqueue(kv__replica *replica, kv__live *live)
     replica->pending_tokens += live->prompt_tokens + live->output_tokens;
 }
 
-/* Tokens that a request wants to compute in a step with so much budget left. */
-static int32_t wanted(const kv__replica *replica, int32_t lacking, int64_t budget)
+/* Tokens that a request with so many computed wants to compute in a step with so much budget left.
+ */
+static int32_t wanted(const kv__replica *replica, const kv__live *live, int32_t computed,
+                      int32_t lacking, int64_t budget)
 {
-    int32_t chunk = replica->server->settings->chunk_tokens;
-    int64_t tokens = chunk > 0 && lacking > chunk ? chunk : lacking;
+    const kv_serving_settings *s = replica->server->settings;
+    int64_t tokens = s->chunk_tokens > 0 && lacking > s->chunk_tokens ? s->chunk_tokens : lacking;
+    int64_t limit = s->keep != NULL ? kv__keep_limit(s->keep, live, computed) : INT32_MAX;
+    tokens = tokens < limit ? tokens : limit;
     return (int32_t)(tokens < budget ? tokens : budget);
+}
+
+/* Pages that a request lacks to compute so many tokens more. */
+static int64_t lacks(const kv__replica *replica, const kv__live *live, int32_t tokens)
+{
+    const kv_keep *keep = replica->server->settings->keep;
+    return keep != NULL ? kv__keep_lacks(keep, live, tokens)
+                        : kv__memory_lacks(&replica->memory, live, live->computed_tokens + tokens);
+}
+
+/* Gives it those pages; they must be available. */
+static kv_err grow(kv__replica *replica, kv__live *live, int32_t tokens)
+{
+    const kv_keep *keep = replica->server->settings->keep;
+    return keep != NULL ? kv__keep_grow(keep, &replica->memory, live, tokens)
+                        : kv__memory_grow(&replica->memory, live, live->computed_tokens + tokens);
+}
+
+/* Its first `computed` tokens are in memory, from a cache. */
+static void set_computed(kv__replica *replica, kv__live *live, int32_t computed)
+{
+    const kv_keep *keep = replica->server->settings->keep;
+    live->computed_tokens = computed;
+    if (keep != NULL)
+        kv__keep_start(keep, live, computed);
 }
 
 /* Takes the memory of the last running request away and sends it to the front of the queue. */
 static kv_err preempt_last(kv__replica *replica)
 {
     kv__live *victim = replica->running[--replica->running_count];
-    kv_err err = kv__memory_release(&replica->memory, victim, true);
+    const kv_keep *keep = replica->server->settings->keep;
+    kv_err err = kv__memory_release(&replica->memory, victim, keep == NULL);
     replica->pending_tokens += victim->computed_tokens;
     victim->computed_tokens = 0;
+    victim->kept_at = victim->kept_until = 0;
+    victim->moved = false;
+    if (keep != NULL)
+        victim->most_pages =
+            kv__keep_most(keep, victim, kv__live_tokens(victim), &replica->server->probe);
     victim->scheduled = 0;
     victim->load_to = 0;
     victim->preemptions++;
@@ -76,7 +117,7 @@ static int32_t lacking(kv__replica *replica, kv__live *live)
         return 0;
     }
     replica->pending_tokens -= live->load_to - live->computed_tokens;
-    live->computed_tokens = live->load_to;
+    set_computed(replica, live, live->load_to);
     live->load_to = 0;
     return kv__live_tokens(live) - live->computed_tokens;
 }
@@ -86,16 +127,17 @@ static kv_err run_running(kv__replica *replica, int64_t *budget, bool *preempted
 {
     for (int32_t i = 0; i < replica->running_count; i++) {
         kv__live *live = replica->running[i];
-        int32_t tokens = wanted(replica, lacking(replica, live), *budget);
-        int64_t lacks = kv__memory_lacks(&replica->memory, live, live->computed_tokens + tokens);
-        while (lacks > kv__memory_available(&replica->memory)) {
+        int32_t lack = lacking(replica, live);
+        int32_t tokens = wanted(replica, live, live->computed_tokens, lack, *budget);
+        int64_t pages = lacks(replica, live, tokens);
+        while (pages > kv__memory_available(&replica->memory)) {
             bool itself = replica->running[replica->running_count - 1] == live;
             kv_err err = preempt_last(replica);
             *preempted = true;
             if (err != KV_OK || itself)
                 return err;
         }
-        kv_err err = kv__memory_grow(&replica->memory, live, live->computed_tokens + tokens);
+        kv_err err = grow(replica, live, tokens);
         if (err != KV_OK)
             return err;
         live->scheduled = tokens;
@@ -132,13 +174,6 @@ static kv__live *before_next(const kv__replica *replica)
     return best_before;
 }
 
-/* Blocks that a waiting request takes from what is available so as to hold so many tokens. */
-static int64_t takes(const kv__replica *replica, kv__hit hit, int32_t tokens)
-{
-    int32_t size = replica->memory.block_tokens;
-    return (tokens + size - 1) / size - hit.blocks + hit.idle;
-}
-
 /* What admitting a request would do. */
 typedef struct entry {
     kv__hit hit;
@@ -157,10 +192,32 @@ static entry plan_entry(const kv__replica *replica, const kv__live *live, int64_
     e.load_from = more > 0 ? kv__tiers_split(replica, live, e.hit.blocks, more) : e.load_to;
     bool loads = e.load_from < e.load_to;
     int32_t end = loads ? e.load_from * s->block_tokens : all;
-    e.tokens = wanted(replica, end - computed, budget);
+    e.tokens = wanted(replica, live, computed, end - computed, budget);
     e.room = loads ? e.load_to * s->block_tokens : computed + e.tokens;
     e.room = s->reserve_full_input ? all : e.room;
     return e;
+}
+
+/* Pages that a waiting request takes from what is available if it is admitted. */
+static int64_t takes(const kv__replica *replica, const kv__live *live, const entry *e)
+{
+    const kv_serving_settings *s = replica->server->settings;
+    int64_t found = e->hit.blocks - e->hit.idle;
+    if (s->keep == NULL)
+        return (e->room + s->block_tokens - 1) / s->block_tokens - found;
+    kv__live *probe = &replica->server->probe;
+    probe->prompt_tokens = live->prompt_tokens;
+    probe->named = live->named;
+    probe->moved = false;
+    probe->held = 0;
+    probe->pages = 0;
+    int32_t computed = e->hit.blocks * s->block_tokens;
+    kv__keep_start(s->keep, probe, computed);
+    int32_t room = e->load_from < e->load_to ? e->load_to * s->block_tokens : computed + e->tokens;
+    int64_t pages = kv__keep_lacks(s->keep, probe, room - computed);
+    if (s->reserve_full_input && live->most_pages > pages)
+        pages = live->most_pages;
+    return pages - found * s->keep->named_pages;
 }
 
 static kv_err admit(kv__replica *replica, kv__live *live, const entry *e)
@@ -169,7 +226,7 @@ static kv_err admit(kv__replica *replica, kv__live *live, const entry *e)
     kv_err err = kv__memory_claim(&replica->memory, live, e->hit);
     if (err != KV_OK)
         return err;
-    live->computed_tokens = e->hit.blocks * size;
+    set_computed(replica, live, e->hit.blocks * size);
     replica->pending_tokens -= live->computed_tokens;
     if (live->preemptions == 0) {
         live->cached_tokens = live->computed_tokens + loaded;
@@ -189,7 +246,8 @@ static kv_err admit(kv__replica *replica, kv__live *live, const entry *e)
             replica->wake_ns = live->ready_ns;
     }
     int32_t held = loaded > 0 ? live->load_to : 0, end = live->computed_tokens + e->tokens;
-    return err == KV_OK ? kv__memory_grow(&replica->memory, live, end > held ? end : held) : err;
+    return err == KV_OK ? grow(replica, live, (end > held ? end : held) - live->computed_tokens)
+                        : err;
 }
 
 /* Admits waiting requests until one does not fit. */
@@ -203,7 +261,7 @@ static kv_err run_waiting(kv__replica *replica, int64_t budget)
         kv__live *before = line == &replica->waiting ? before_next(replica) : NULL;
         kv__live *live = before != NULL ? before->next : line->first;
         entry e = plan_entry(replica, live, budget);
-        if (takes(replica, e.hit, e.room) > kv__memory_available(&replica->memory))
+        if (takes(replica, live, &e) > kv__memory_available(&replica->memory))
             break;
         kv__line_remove(line, before);
         kv_err err = admit(replica, live, &e);
@@ -214,46 +272,92 @@ static kv_err run_waiting(kv__replica *replica, int64_t budget)
     return KV_OK;
 }
 
+/* Adds what a request that computes one token of its answer reads. */
+static void describe_decode(const kv__replica *replica, const kv__live *live, kv__plan *plan,
+                            int64_t *longest_growth)
+{
+    const kv_keep *keep = replica->server->settings->keep;
+    int64_t entries = replica->server->entries;
+    kv_step_batch *batch = &plan->batch;
+    int64_t keys = keep != NULL ? kv__keep_read(keep, live, 1)
+                                : (int64_t)(live->computed_tokens + 1) * entries;
+    int64_t growth = keep != NULL ? live->read_growth : entries;
+    batch->decodes++;
+    batch->decode_entries += keys;
+    batch->decode_growth += growth;
+    if (keys > batch->decode_longest ||
+        (keys == batch->decode_longest && growth > *longest_growth)) {
+        batch->decode_longest = keys;
+        *longest_growth = growth;
+    }
+}
+
+/* Adds what a request that computes a chunk does. */
+static void describe_chunk(const kv__replica *replica, const kv__live *live, kv__plan *plan)
+{
+    const kv_keep *keep = replica->server->settings->keep;
+    double tokens = live->scheduled;
+    double history = keep != NULL ? kv__keep_history(keep, live) : live->computed_tokens;
+    plan->batch.prefill_tokens += live->scheduled;
+    plan->batch.prefill_square += tokens * tokens;
+    plan->batch.prefill_history += tokens * history;
+    plan->chunk_reads += keep != NULL
+                             ? kv__keep_read(keep, live, live->scheduled)
+                             : (live->computed_tokens + live->scheduled) * replica->server->entries;
+}
+
+/* Entries beside named blocks; named ones are whole and counted once, by the cache. */
+static int64_t stored_by(const kv__replica *replica, const kv__live *live)
+{
+    const kv_serving_settings *s = replica->server->settings;
+    if (s->keep != NULL)
+        return kv__keep_stored(s->keep, live, live->scheduled);
+    int64_t named = replica->memory.cache == NULL ? 0
+                    : live->held < live->named    ? live->held
+                                                  : live->named;
+    int64_t own = live->computed_tokens + live->scheduled - named * s->block_tokens;
+    return own > 0 ? own : 0;
+}
+
 /* What the batch costs, and whether it only decodes. */
 static void describe(const kv__replica *replica, kv__plan *plan, int64_t time_ns)
 {
+    const kv__memory *memory = &replica->memory;
+    const kv_keep *keep = replica->server->settings->keep;
     kv_step_batch *batch = &plan->batch;
-    int64_t entries = replica->server->entries;
     *batch = (kv_step_batch){0};
     plan->decode_only = plan->even = true;
+    if (memory->cache != NULL)
+        plan->stored =
+            kv_block_cache_pinned(memory->cache) * memory->block_pages * memory->block_tokens;
     for (int32_t i = 0; i < replica->running_count; i++) {
         const kv__live *live = replica->running[i];
-        double tokens = live->scheduled, history = live->computed_tokens;
         bool decodes = live->scheduled == 1 && live->generated_tokens > 0 &&
                        live->computed_tokens + 1 == kv__live_tokens(live);
         plan->decode_only = plan->decode_only && decodes;
         plan->even = plan->even && live->last_token_ns == time_ns;
         batch->tokens += live->scheduled;
         batch->sequences += live->scheduled > 0;
-        if (decodes) {
-            int64_t keys = (int64_t)(live->computed_tokens + 1) * entries;
-            batch->decodes++;
-            batch->decode_entries += keys;
-            batch->decode_longest = keys > batch->decode_longest ? keys : batch->decode_longest;
-        } else {
-            batch->prefill_tokens += live->scheduled;
-            batch->prefill_square += tokens * tokens;
-            batch->prefill_history += tokens * history;
-        }
+        plan->stored += stored_by(replica, live);
+        plan->stored_growth += keep != NULL ? live->stored_growth : 1;
+        if (decodes)
+            describe_decode(replica, live, plan, &batch->longest_growth);
+        else
+            describe_chunk(replica, live, plan);
     }
-    batch->decode_growth = batch->decodes * entries;
-    batch->longest_growth = batch->decodes > 0 ? entries : 0;
 }
 
-/* Blocks that the running requests take for steps 2..steps of a plan that only decodes. */
-static int64_t growth_blocks(const kv__replica *replica, int64_t steps)
+/* Pages that the running requests take for steps 2..steps of a plan that only decodes. */
+static int64_t growth_pages(const kv__replica *replica, int64_t steps)
 {
-    int64_t size = replica->memory.block_tokens, blocks = 0;
+    const kv_keep *keep = replica->server->settings->keep;
+    int64_t size = replica->memory.block_tokens, pages = 0;
     for (int32_t i = 0; i < replica->running_count; i++) {
         const kv__live *live = replica->running[i];
-        blocks += (live->computed_tokens + steps + size - 1) / size - live->held;
+        pages += keep != NULL ? kv__keep_growth(keep, live, steps)
+                              : (live->computed_tokens + steps + size - 1) / size - live->held;
     }
-    return blocks;
+    return pages;
 }
 
 /* Fine time of the first `steps` steps of a ramp. */
@@ -280,10 +384,14 @@ static int64_t greatest(int64_t most, bool (*holds)(const kv__replica *, int64_t
 
 static bool fits(const kv__replica *replica, int64_t steps)
 {
-    /* What a tier is given must be given when it happens, so no jump goes over an eviction. */
-    int64_t free_ = replica->server->settings->tiers > 0 ? kv__memory_empty(&replica->memory)
-                                                         : kv__memory_available(&replica->memory);
-    return growth_blocks(replica, steps) <= free_;
+    /* What a tier is given must be given when it happens, so no jump goes over an eviction. Nor
+     * where blocks are of many pages: a waiting request that loses one needs less at once than the
+     * running ones took. */
+    const kv_serving_settings *s = replica->server->settings;
+    bool pages = s->keep != NULL && replica->waiting.count + replica->resumed.count > 0;
+    int64_t free_ = s->tiers > 0 || pages ? kv__memory_empty(&replica->memory)
+                                          : kv__memory_available(&replica->memory);
+    return growth_pages(replica, steps) <= free_;
 }
 
 /* The last of so many steps begins before the next request arrives. */
@@ -306,6 +414,20 @@ static bool evictions_matter(const kv__replica *replica)
     return s->order->wants_prefix || (!s->reserve_full_input && !replica->memory.idle_order);
 }
 
+/* Steps until a request changes how it grows, or another than the longest reads most. */
+static int64_t steps_alike(const kv__replica *replica, const kv__live *live)
+{
+    const kv_step_batch *batch = &replica->plan.batch;
+    int64_t steps = live->kept_until - live->computed_tokens;
+    if (live->read_growth > batch->longest_growth) {
+        int64_t behind =
+            batch->decode_longest - kv__keep_read(replica->server->settings->keep, live, 1);
+        int64_t catches = behind / (live->read_growth - batch->longest_growth) + 1;
+        steps = catches < steps ? catches : steps;
+    }
+    return steps;
+}
+
 /* How many steps of a batch that only decodes pass before anything about it changes. What does not
  * fit now will not fit before one of them ends: blocks are only taken, and a waiting request whose
  * cached blocks are evicted needs them instead. A step that preempted admits no one, the next may.
@@ -321,6 +443,8 @@ static int64_t plan_steps(const kv__replica *replica, bool preempted)
         const kv__live *live = replica->running[i];
         int64_t left = live->output_tokens - live->generated_tokens;
         steps = left < steps ? left : steps;
+        int64_t alike = s->keep != NULL ? steps_alike(replica, live) : steps;
+        steps = alike < steps ? alike : steps;
     }
     if (!fits(replica, steps))
         steps = greatest(steps, fits, replica);

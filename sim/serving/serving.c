@@ -87,6 +87,7 @@ static kv_err take_request(kv__loop *loop, const kv_request *request)
     *live = (kv__live){.key = live->key,
                        .slot = live->slot,
                        .key_room = live->key_room,
+                       .kept = live->kept,
                        .prompt_tokens = request->prompt_tokens,
                        .output_tokens = request->output_tokens,
                        .turn = request->turn,
@@ -95,6 +96,8 @@ static kv_err take_request(kv__loop *loop, const kv_request *request)
                        .number = request->number,
                        .arrival_ns = request->arrival_ns};
     kv_err err = named_blocks(loop, request, &live->named);
+    if (err == KV_OK && loop->server.settings->keep != NULL)
+        err = kv__keep_attach(loop->server.settings->keep, live, loop->server.diag);
     if (err == KV_OK)
         err = copy_names(loop, live, request);
     if (err == KV_OK && kv_events_put(&loop->arrivals, live->arrival_ns, CLASS_ARRIVAL,
@@ -161,12 +164,19 @@ static kv_err look_ahead(kv__loop *loop)
 }
 
 /* Why a request can never be served, KV_REQUEST_COMPLETED if it can. */
-static kv_request_status refusal(const kv_serving_settings *s, const kv__live *live)
+static kv_request_status refusal(kv__server *server, kv__live *live)
 {
+    const kv_serving_settings *s = server->settings;
     int64_t tokens = (int64_t)live->prompt_tokens + live->output_tokens;
     if (s->max_context_tokens > 0 && tokens > s->max_context_tokens)
         return KV_REQUEST_TOO_LONG;
     int64_t stored = live->output_tokens > 0 ? tokens - 1 : tokens;
+    if (s->keep != NULL) {
+        int64_t most = kv__keep_most(s->keep, live, (int32_t)stored, &server->probe);
+        live->most_pages = kv__keep_most(s->keep, live, live->prompt_tokens, &server->probe);
+        return most > s->kv_blocks * s->keep->block_pages ? KV_REQUEST_TOO_LARGE
+                                                          : KV_REQUEST_COMPLETED;
+    }
     if ((stored + s->block_tokens - 1) / s->block_tokens > s->kv_blocks)
         return KV_REQUEST_TOO_LARGE;
     return KV_REQUEST_COMPLETED;
@@ -214,7 +224,7 @@ static kv__replica *route(kv__loop *loop, const kv__live *live)
 static kv_err arrive(kv__loop *loop, const kv_event_entry *event)
 {
     kv__live *live = (kv__live *)(uintptr_t)event->payload;
-    kv_request_status status = refusal(loop->server.settings, live);
+    kv_request_status status = refusal(&loop->server, live);
     loop->server.result->requests++;
     if (loop->server.result->requests == 1)
         loop->server.result->first_arrival_ns = live->arrival_ns;
@@ -232,6 +242,12 @@ static kv_err arrive(kv__loop *loop, const kv_event_entry *event)
     return KV_OK;
 }
 
+/* Bytes of one page. */
+static double page_bytes(const kv_serving_settings *s)
+{
+    return (double)s->block_bytes / (double)(s->keep != NULL ? s->keep->block_pages : 1);
+}
+
 /* --- The loop ---------------------------------------------------------------------- */
 
 static kv_err sample(kv__loop *loop, int64_t time_ns)
@@ -243,7 +259,8 @@ static kv_err sample(kv__loop *loop, int64_t time_ns)
         kv_err err = kv__replica_advance(replica, time_ns);
         if (err != KV_OK)
             return err;
-        taken.used_bytes += kv__memory_used(&replica->memory) * server->settings->block_bytes;
+        taken.used_bytes +=
+            llround((double)kv__memory_used(&replica->memory) * page_bytes(server->settings));
         taken.running += replica->running_count;
         taken.waiting += replica->waiting.count + replica->resumed.count;
     }
@@ -330,11 +347,28 @@ static void sum_up(kv__loop *loop)
     for (int r = 0; r < s->replicas; r++) {
         kv__replica *replica = &loop->replica[r];
         kv__tiers_sum(replica, result);
-        result->peak_bytes += replica->peak_blocks * s->block_bytes;
+        double page = page_bytes(s), entry = page / s->block_tokens;
+        double fine = ldexp(1e-9, -KV_FINE_BITS);
+        result->peak_bytes += llround((double)replica->peak_pages * page);
+        result->ideal_peak_bytes += llround((double)replica->peak_stored * entry);
+        result->peak_running += replica->peak_running;
         result->evictions += replica->memory.evictions;
-        result->byte_seconds +=
-            ldexp((double)replica->block_fine, -KV_FINE_BITS) * 1e-9 * (double)s->block_bytes;
+        result->byte_seconds += (double)replica->page_fine * fine * page;
+        result->ideal_byte_seconds += (double)replica->stored_fine * fine * entry;
+        result->running_seconds += (double)replica->running_fine * fine;
+        result->read_bytes += (double)replica->read * s->entry_bytes;
     }
+}
+
+/* Everyone has gone, so nothing may be in use. */
+static kv_err check_empty(const kv__loop *loop)
+{
+    for (int r = 0; r < loop->server.settings->replicas; r++)
+        if (kv__memory_used(&loop->replica[r].memory) != 0)
+            return kv_fail(loop->server.diag, KV_ERR_BUG, NULL,
+                           "replica %d still has %lld pages in use after its last request", r,
+                           (long long)kv__memory_used(&loop->replica[r].memory));
+    return KV_OK;
 }
 
 static void free_names(void *object)
@@ -342,6 +376,7 @@ static void free_names(void *object)
     kv__live *live = object;
     free(live->key);
     free(live->slot);
+    free(live->kept);
 }
 
 kv_err kv_serving_run(const kv_serving_settings *settings, const kv_step_time *time,
@@ -363,10 +398,14 @@ kv_err kv_serving_run(const kv_serving_settings *settings, const kv_step_time *t
     loop.view = calloc((size_t)settings->replicas, sizeof *loop.view);
     if (loop.replica == NULL || loop.view == NULL)
         err = kv_fail_memory(diag);
+    if (err == KV_OK && settings->keep != NULL)
+        err = kv__keep_attach(settings->keep, &loop.server.probe, diag);
     for (; err == KV_OK && made < settings->replicas; made++)
         err = kv__replica_init(&loop.replica[made], &loop.server, made);
     if (err == KV_OK)
         err = run_loop(&loop);
+    if (err == KV_OK)
+        err = check_empty(&loop);
     if (err == KV_OK)
         sum_up(&loop);
     for (int r = 0; r < made; r++)
@@ -374,6 +413,7 @@ kv_err kv_serving_run(const kv_serving_settings *settings, const kv_step_time *t
     kv_pool_each(&loop.server.pool, free_names);
     kv_pool_fini(&loop.server.pool);
     kv_events_fini(&loop.arrivals);
+    free(loop.server.probe.kept);
     free(loop.replica);
     free(loop.view);
     return err == KV_ERR_MEMORY ? kv_fail_memory(diag) : err;

@@ -13,6 +13,7 @@
 #include "models/step_time.h"
 #include "policies/replacement.h"
 #include "policies/scheduling.h"
+#include "sim/serving/keep.h"
 #include "sim/serving/samples.h"
 #include "traces/request.h"
 
@@ -56,9 +57,10 @@ typedef enum kv_load_mode {
 } kv_load_mode;
 
 typedef struct kv_serving_settings {
-    int64_t kv_blocks;          /* of one replica; >= 1 */
+    int64_t kv_blocks;          /* of one replica, all layers in full; >= 1 */
     int32_t block_tokens;       /* tokens per block */
-    int64_t block_bytes;        /* of one replica, all devices of a group together */
+    int64_t block_bytes;        /* of all layers, all devices of a group together */
+    double entry_bytes;         /* of one KV entry */
     int64_t max_batched_tokens; /* of one step */
     int32_t max_seqs;           /* in one batch */
     int32_t chunk_tokens;       /* of one request in one step; 0: no limit */
@@ -68,10 +70,11 @@ typedef struct kv_serving_settings {
     bool stepwise;
     kv_tier_settings tier[KV_MOST_TIERS]; /* from the fastest down */
     int tiers;
-    int load;       /* kv_load_mode */
-    bool overlap;   /* computing begins when the first layer has arrived, not the last */
-    int64_t layers; /* of the model, for overlap */
-    bool prefix_cache;
+    int load;            /* kv_load_mode */
+    bool overlap;        /* computing begins when the first layer has arrived, not the last */
+    int64_t layers;      /* of the model, for overlap */
+    const kv_keep *keep; /* what requests keep; NULL: everything, in blocks of all layers */
+    bool prefix_cache;   /* keep->reuse must be true */
     const kv_replacement *replacement; /* of the prefix cache */
     const void *replacement_config;    /* NULL: its defaults */
     const kv_queue_order *order;
@@ -80,6 +83,15 @@ typedef struct kv_serving_settings {
     int64_t goodput_ttft_ns, goodput_tpot_ns, goodput_e2e_ns; /* limits; 0: none */
     int64_t timeline_ns; /* between two samples; 0: none are taken */
 } kv_serving_settings;
+
+/* Bytes of a block of the prefix cache and of the tiers. */
+static inline double kv_serving_cached_bytes(const kv_serving_settings *s)
+{
+    return s->keep == NULL || s->keep->named_pages == 0
+               ? (double)s->block_bytes
+               : (double)s->block_bytes * (double)s->keep->named_pages /
+                     (double)s->keep->block_pages;
+}
 
 typedef enum kv_request_status {
     KV_REQUEST_COMPLETED,
@@ -133,8 +145,13 @@ typedef struct kv_serving_result {
     int64_t first_arrival_ns, end_ns;
     int64_t busy_ns;    /* of steps, all replicas */
     int64_t peak_bytes; /* most KV bytes in use by running requests, one replica's maximum summed */
+    int64_t ideal_peak_bytes; /* the same, of entries: as if every page were full */
     int64_t evictions;
-    double byte_seconds; /* KV bytes in use over time */
+    int64_t peak_running;      /* most requests in the batch of one replica, summed */
+    double byte_seconds;       /* KV bytes in use over time */
+    double ideal_byte_seconds; /* the same, of entries */
+    double running_seconds;    /* requests in batches over the time of their steps */
+    double read_bytes;         /* KV bytes that attention reads, all steps */
     kv_tier_result tier[KV_MOST_TIERS];
     kv_samples ttft, tpot, e2e, queue;
     kv_samples itl; /* gaps between answer tokens in fine time, see kv_samples_add_ramp */

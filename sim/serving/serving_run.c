@@ -79,6 +79,8 @@ static kv_serving_row row_of(const kv_serving_point *point, kv_serving_result *r
     return (kv_serving_row){
         .policy = point->policy,
         .params = point->params,
+        .label = point->label,
+        .keep = point->keep_fraction,
         .settings = point->settings_json,
         .chunk_tokens = point->chunk_tokens,
         .requests = r->requests,
@@ -105,7 +107,12 @@ static kv_serving_row row_of(const kv_serving_point *point, kv_serving_result *r
             per((double)(r->cached_tokens + r->loaded_tokens), (double)r->prompt_tokens),
         .kv_capacity_bytes = point->capacity_bytes,
         .kv_peak_bytes = (double)r->peak_bytes,
+        .kv_ideal_peak_bytes = (double)r->ideal_peak_bytes,
         .gpu_bytes_seconds = r->byte_seconds,
+        .ideal_bytes_seconds = r->ideal_byte_seconds,
+        .kv_read_bytes = r->read_bytes,
+        .running_peak = r->peak_running,
+        .running_mean = per(r->running_seconds, duration),
         .gpu_busy = per(seconds(r->busy_ns), duration * point->settings.replicas),
         .cost = point->cost_per_hour >= 0 ? point->cost_per_hour * duration / 3600 : NAN,
         .evictions = r->evictions};
@@ -116,7 +123,7 @@ static kv_err put_tiers(kv__output *out, const kv_serving_point *point, const kv
                         kv_serving_row *row, kv_diag *diag)
 {
     const kv_serving_settings *s = &point->settings;
-    double block = (double)s->block_bytes;
+    double block = kv_serving_cached_bytes(s);
     kv_err err = KV_OK;
     row->gpu_hit_tokens = r->cached_tokens;
     for (int t = 0; t < s->tiers && err == KV_OK; t++) {

@@ -37,8 +37,10 @@ static int64_t steps_over(const kv__plan *plan, int64_t time_ns)
 void kv__replica_note_peak(kv__replica *replica)
 {
     int64_t used = kv__memory_used(&replica->memory);
-    if (used > replica->peak_blocks)
-        replica->peak_blocks = used;
+    if (used > replica->peak_pages)
+        replica->peak_pages = used;
+    if (replica->running_count > replica->peak_running)
+        replica->peak_running = replica->running_count;
 }
 
 /* --- Completion -------------------------------------------------------------------- */
@@ -123,47 +125,96 @@ static kv_err note_gap(kv_serving_result *result, int64_t gap_ns)
     return kv_samples_add_ramp(&result->itl, gap_ns << KV_FINE_BITS, 0, 1, KV_FINE_BITS, 1);
 }
 
+/* What a request has computed is in memory; a policy evicts. */
+static kv_err add_computed(kv__replica *replica, kv__live *live, int32_t tokens)
+{
+    const kv_keep *keep = replica->server->settings->keep;
+    live->computed_tokens += tokens;
+    return keep != NULL && tokens > 0 ? kv__keep_evict(keep, &replica->memory, live) : KV_OK;
+}
+
 /* A token comes out of every request that has caught up. */
 static kv_err give_tokens(kv__replica *replica, int64_t time_ns)
 {
     kv_err err = KV_OK;
     for (int32_t i = 0; i < replica->running_count && err == KV_OK; i++) {
         kv__live *live = replica->running[i];
-        live->computed_tokens += live->scheduled;
+        err = add_computed(replica, live, live->scheduled);
         replica->pending_tokens -= live->scheduled;
         if (live->scheduled == 0 || live->computed_tokens < kv__live_tokens(live) ||
             live->generated_tokens == live->output_tokens)
             continue;
         if (live->generated_tokens++ == 0)
             live->first_token_ns = time_ns;
-        else
+        else if (err == KV_OK)
             err = note_gap(replica->server->result, time_ns - live->last_token_ns);
         live->last_token_ns = time_ns;
     }
-    return err == KV_OK ? KV_OK : kv_fail_memory(replica->server->diag);
+    return err == KV_ERR_MEMORY ? kv_fail_memory(replica->server->diag) : err;
 }
 
 /* --- Many steps that only decode --------------------------------------------------- */
 
-/* Blocks taken at the begin of steps from + 1 .. to (counted from the requests' computed tokens).
- * Adds to *held the fine time that each of them is held until the end of step `until` of the plan.
- */
-static int64_t take_blocks(kv__replica *replica, int64_t from, int64_t to, int64_t until,
-                           unsigned __int128 *held)
+/* What a plan's pages are counted by. */
+typedef struct taking {
+    int64_t from, to; /* steps whose begin takes pages: from + 1 .. to, from now on */
+    int64_t until;    /* step of the plan at whose end the account is drawn up */
+    int64_t taken;
+    unsigned __int128 held; /* fine time that what was taken is held until then */
+} taking;
+
+/* Pages of `heads` equal heads with `past` entries: step j adds entry past + j, which opens a page
+ * if past + j - 1 is a multiple of the page. */
+static int64_t take_pages(const kv__replica *replica, int64_t past, int64_t heads, taking *t)
 {
     const kv__plan *plan = &replica->plan;
-    int64_t size = replica->memory.block_tokens, taken = 0;
-    __int128 end = plan_time(plan, until);
+    int64_t size = replica->memory.block_tokens, opened = 0;
+    __int128 end = plan_time(plan, t->until);
+    int64_t j = (size - past % size) % size + 1;
+    j += j <= t->from ? (t->from - j) / size * size + size : 0;
+    for (; j <= t->to; j += size, opened++)
+        if (plan->done + j <= t->until)
+            t->held += (unsigned __int128)heads *
+                       (unsigned __int128)(end - plan_time(plan, plan->done + j - 1));
+    t->taken += heads * opened;
+    return opened;
+}
+
+static void take_all(kv__replica *replica, taking *t)
+{
+    const kv_keep *keep = replica->server->settings->keep;
     for (int32_t i = 0; i < replica->running_count; i++) {
         kv__live *live = replica->running[i];
-        /* Step j computes token computed + j - 1, which opens a block if that is a multiple. */
-        int64_t j = (size - live->computed_tokens % size) % size + 1;
-        j += j <= from ? (from - j) / size * size + size : 0;
-        for (; j <= to; j += size, taken++, live->held++)
-            if (plan->done + j <= until)
-                *held += (unsigned __int128)(end - plan_time(plan, plan->done + j - 1));
+        if (keep == NULL)
+            live->held += (int32_t)take_pages(replica, live->computed_tokens, 1, t);
+        for (int c = 0; keep != NULL && c < keep->classes; c++)
+            if (live->kept[c].growth > 0)
+                live->pages +=
+                    keep->class[c].heads *
+                    take_pages(replica, kv__keep_retained(keep, live, c), keep->class[c].heads, t);
     }
-    return taken;
+}
+
+/* Adds what is stored and read in `steps` steps from the plan's step `done` on, exactly: sums of
+ * products of two lines. */
+static void account_entries(kv__replica *replica, int64_t steps)
+{
+    const kv__plan *plan = &replica->plan;
+    const kv_step_batch *batch = &plan->batch;
+    __int128 n = steps, stored = plan->stored + (__int128)plan->stored_growth * plan->done;
+    __int128 time = plan->ramp.first + (__int128)plan->ramp.slope * plan->done;
+    __int128 pairs = n * (n - 1) / 2, squares = n * (n - 1) * (2 * n - 1) / 6;
+    __int128 cross = stored * plan->ramp.slope + time * plan->stored_growth;
+    replica->stored_fine += (unsigned __int128)(n * stored * time + cross * pairs +
+                                                squares * plan->stored_growth * plan->ramp.slope);
+    __int128 span = plan_time(plan, plan->done + steps) - plan_time(plan, plan->done);
+    replica->running_fine += (unsigned __int128)replica->running_count * (unsigned __int128)span;
+    __int128 read =
+        plan->chunk_reads + batch->decode_entries + (__int128)batch->decode_growth * plan->done;
+    replica->read += (unsigned __int128)(n * read + pairs * batch->decode_growth);
+    int64_t last = plan->stored + plan->stored_growth * (plan->done + steps - 1);
+    if (steps > 0 && last > replica->peak_stored)
+        replica->peak_stored = last;
 }
 
 /* Accounts `steps` steps that are over, and the blocks of the next if `begins`. */
@@ -175,21 +226,27 @@ static kv_err decode(kv__replica *replica, int64_t steps, bool begins)
     int64_t have =
         plan->begun - plan->done; /* 1: the first of the steps holds its blocks already */
     __int128 span = plan_time(plan, until) - plan_time(plan, plan->done);
-    replica->block_fine +=
+    taking t = {.from = have, .to = steps + begins, .until = until};
+    replica->page_fine +=
         (unsigned __int128)kv__memory_used(&replica->memory) * (unsigned __int128)span;
-    kv__memory_take(&replica->memory,
-                    take_blocks(replica, have, steps + begins, until, &replica->block_fine));
+    take_all(replica, &t);
+    replica->page_fine += t.held;
+    kv__memory_take(&replica->memory, t.taken);
     kv__replica_note_peak(replica);
-    for (int32_t i = 0; i < replica->running_count; i++) {
+    account_entries(replica, steps);
+    kv_err err = KV_OK;
+    for (int32_t i = 0; i < replica->running_count && err == KV_OK; i++) {
         kv__live *live = replica->running[i];
-        live->computed_tokens += (int32_t)steps;
+        err = add_computed(replica, live, (int32_t)steps);
         live->generated_tokens += (int32_t)steps;
         if (steps > 0)
             live->last_token_ns = time_ns;
     }
     replica->pending_tokens -= steps * replica->running_count;
-    kv_err err = kv_samples_add_ramp(&result->itl, plan->ramp.first + plan->done * plan->ramp.slope,
-                                     plan->ramp.slope, steps, KV_FINE_BITS, replica->running_count);
+    if (err != KV_OK)
+        return err;
+    err = kv_samples_add_ramp(&result->itl, plan->ramp.first + plan->done * plan->ramp.slope,
+                              plan->ramp.slope, steps, KV_FINE_BITS, replica->running_count);
     plan->done = until;
     plan->begun = until + begins;
     return err == KV_OK ? KV_OK : kv_fail_memory(replica->server->diag);
@@ -243,8 +300,9 @@ kv_err kv__replica_advance(kv__replica *replica, int64_t time_ns)
         if (over > plan->done || over + begins > plan->begun)
             err = decode(replica, over - plan->done, begins);
     } else if (ends) {
-        replica->block_fine += (unsigned __int128)kv__memory_used(&replica->memory) *
-                               (unsigned __int128)plan_time(plan, 1);
+        replica->page_fine += (unsigned __int128)kv__memory_used(&replica->memory) *
+                              (unsigned __int128)plan_time(plan, 1);
+        account_entries(replica, 1);
         err = give_tokens(replica, plan->end_ns);
     }
     return err == KV_OK && ends ? finish(replica) : err;

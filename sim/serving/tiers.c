@@ -55,7 +55,8 @@ static void put(kv__replica *replica, int number, uint64_t key)
     if (err != KV_OK)
         replica->failed = err == KV_END ? KV_ERR_BUG : err;
     if (absent) {
-        carry(replica, tier, 0, (double)replica->server->settings->block_bytes, s->write_bandwidth);
+        carry(replica, tier, 0, kv_serving_cached_bytes(replica->server->settings),
+              s->write_bandwidth);
         tier->done.blocks_in++;
     }
     int64_t count = kv_block_cache_count(tier->cache);
@@ -109,11 +110,9 @@ static int holder(const kv__replica *replica, uint64_t key)
 int32_t kv__tiers_look(const kv__replica *replica, const kv__live *live, int32_t held)
 {
     const kv_serving_settings *s = replica->server->settings;
-    int32_t most = (kv__live_tokens(live) - 1) / s->block_tokens, more = 0;
+    int32_t most = kv__memory_reusable(&replica->memory, live), more = 0;
     if (s->tiers == 0 || !s->prefix_cache || s->load == KV_LOAD_NEVER)
         return 0;
-    if (live->preemptions == 0 && most > live->named)
-        most = live->named;
     while (held + more < most && holder(replica, kv__block_key(live, held + more)) != KV_MOST_TIERS)
         more++;
     return more;
@@ -128,7 +127,7 @@ static void bytes_by_tier(const kv__replica *replica, const kv__live *live, int3
     for (int32_t i = from; i < to; i++) {
         int t = holder(replica, kv__block_key(live, i));
         if (t >= 0 && t < KV_MOST_TIERS)
-            bytes[t] += (double)replica->server->settings->block_bytes;
+            bytes[t] += kv_serving_cached_bytes(replica->server->settings);
     }
 }
 
@@ -197,7 +196,7 @@ kv_err kv__tiers_load(kv__replica *replica, kv__live *live, int32_t from, int32_
         int64_t end = carry(replica, tier, s->latency_ns, bytes[t], s->read_bandwidth);
         double rest = bytes[t] / s->read_bandwidth * 1e9 * (1 - 1 / (double)settings->layers);
         int64_t ready = settings->overlap ? end - (int64_t)rest : end;
-        int64_t blocks = llround(bytes[t] / (double)settings->block_bytes);
+        int64_t blocks = llround(bytes[t] / kv_serving_cached_bytes(settings));
         tier->done.blocks_out += blocks;
         tier->done.hit_tokens += blocks * settings->block_tokens;
         live->loaded_ns = end > live->loaded_ns ? end : live->loaded_ns;

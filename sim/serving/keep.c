@@ -1,0 +1,462 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+#include "config.h"
+
+#include "sim/serving/keep.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- Classes ----------------------------------------------------------------------- */
+
+static bool evicts_in_prompt(const kv_counts_rule *rule)
+{
+    switch ((kv_schedule)((const kv_retention_config *)rule->config)->evict) {
+    case KV_POSTFILL:
+    case KV_STEP:
+    case KV_INTERVAL:
+        return false;
+    default:
+        return true;
+    }
+}
+
+bool kv_keep_needed(const kv_model *model, const kv_retention *policy)
+{
+    for (int l = 0; l < model->layers; l++)
+        if (model->layer[l].mixer != KV_MIXER_ATTENTION || model->layer[l].window_tokens > 0)
+            return true;
+    return strcmp(policy->name, "full") != 0;
+}
+
+/* Layers whose attention reads the cache of a layer. */
+static int readers(const kv_model *model, int layer)
+{
+    int count = 0;
+    for (int l = 0; l < model->layers; l++)
+        count += model->layer[l].cache_of == layer;
+    return count;
+}
+
+/* A number that heads of equal counts share; -1: it has to be worked out for each. */
+static int alike(const kv_counts_rule *rule, int layer, int group)
+{
+    const kv_retention *policy = rule->policy;
+    if (policy->quota == NULL)
+        return 0;
+    if (rule->plan != NULL)
+        return policy->count_class != NULL ? policy->count_class(rule->plan, layer, group) : -1;
+    return (policy->claims & KV_LAYERS_ALIKE) != 0 ? group : -1;
+}
+
+static void add_class(kv_keep *keep, const kv_keep_class *class)
+{
+    for (int c = 0; c < keep->classes && class->alike >= 0; c++) {
+        kv_keep_class *same = &keep->class[c];
+        if (same->alike == class->alike && same->window_tokens == class->window_tokens) {
+            same->heads += class->heads;
+            same->reads += class->reads;
+            return;
+        }
+    }
+    keep->class[keep->classes++] = *class;
+}
+
+static void make_classes(kv_keep *keep, const kv_model *model)
+{
+    for (int l = 0; l < model->layers; l++) {
+        if (model->layer[l].cache_of != l)
+            continue;
+        for (int g = 0; g < kv_counts_groups(&keep->rule); g++) {
+            int64_t heads = (int64_t)kv_counts_group_heads(&keep->rule, g);
+            kv_keep_class class = {.layer = l,
+                                   .group = g,
+                                   .alike = alike(&keep->rule, l, g),
+                                   .heads = heads,
+                                   .reads = heads * readers(model, l),
+                                   .window_tokens = model->layer[l].window_tokens};
+            add_class(keep, &class);
+        }
+    }
+}
+
+/* Pages of blocks and states. A model without any cache counts its states as one page. */
+static void count_pages(kv_keep *keep, const kv_model *model, kv_cache_format format)
+{
+    for (int c = 0; c < keep->classes; c++) {
+        keep->block_pages += keep->class[c].heads;
+        keep->named_pages += keep->class[c].window_tokens > 0 ? 0 : keep->class[c].heads;
+    }
+    double page = (double)keep->page_tokens * kv_model_entry_bytes(model, format);
+    keep->state_pages = (int64_t)ceil(kv_model_state_bytes(model) / page);
+    if (keep->block_pages == 0)
+        keep->block_pages = keep->state_pages = 1;
+    keep->reuse = keep->named_pages > 0 && keep->state_pages == 0 && !evicts_in_prompt(&keep->rule);
+}
+
+kv_err kv_keep_new(const kv_model *model, const kv_counts_rule *rule, kv_cache_format format,
+                   long long chunk_tokens, int32_t page_tokens, int64_t step_tokens, kv_keep **out,
+                   kv_diag *diag)
+{
+    kv_keep *keep = calloc(1, sizeof *keep);
+    if (keep == NULL)
+        return kv_fail_memory(diag);
+    keep->rule = *rule;
+    keep->rule.layers = (int)model->layers;
+    keep->rule.kv_heads = kv_model_kv_heads(model);
+    keep->chunk_tokens = chunk_tokens;
+    keep->page_tokens = page_tokens;
+    keep->step_tokens = step_tokens;
+    size_t most = (size_t)model->layers * (size_t)kv_counts_groups(&keep->rule);
+    keep->class = calloc(most, sizeof *keep->class);
+    if (keep->class == NULL) {
+        free(keep);
+        return kv_fail_memory(diag);
+    }
+    make_classes(keep, model);
+    count_pages(keep, model, format);
+    *out = keep;
+    return KV_OK;
+}
+
+void kv_keep_free(kv_keep *keep)
+{
+    if (keep == NULL)
+        return;
+    free(keep->class);
+    free(keep);
+}
+
+/* --- What a head retains ----------------------------------------------------------- */
+
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Entries of a class that stay between steps at most. */
+static int64_t cap_of(const kv_keep_class *class)
+{
+    return class->window_tokens > 0 ? class->window_tokens - 1 : INT64_MAX;
+}
+
+static kv_counts_rule rule_of(const kv_keep *keep, const kv__live *live)
+{
+    kv_counts_rule rule = keep->rule;
+    rule.prompt_tokens = live->prompt_tokens;
+    return rule;
+}
+
+/* Entries of a head before a step. */
+static int64_t past_of(const kv_keep *keep, const kv__live *live, int c)
+{
+    const kv__kept *kept = &live->kept[c];
+    int64_t past = kept->entries + (int64_t)kept->growth * (live->computed_tokens - live->kept_at);
+    return least(past, cap_of(&keep->class[c]));
+}
+
+int64_t kv__keep_retained(const kv_keep *keep, const kv__live *live, int class_)
+{
+    return past_of(keep, live, class_);
+}
+
+/* Entries of a head during a step. */
+static int64_t present_of(const kv_keep *keep, const kv__live *live, int c, int32_t tokens)
+{
+    return past_of(keep, live, c) + tokens;
+}
+
+/* The most that it may be when the request has so many tokens, wherever its steps begin. */
+static int64_t most_present(const kv_keep *keep, const kv__live *live, int c, int32_t tokens)
+{
+    int64_t cap = cap_of(&keep->class[c]), step = keep->step_tokens;
+    if (cap == INT64_MAX)
+        return present_of(keep, live, c, tokens);
+    step = keep->chunk_tokens > 0 ? least(step, keep->chunk_tokens) : step;
+    return least(live->computed_tokens + tokens, cap + step);
+}
+
+kv_err kv__keep_attach(const kv_keep *keep, kv__live *live, kv_diag *diag)
+{
+    if (live->kept == NULL)
+        live->kept = calloc((size_t)keep->classes + 1, sizeof *live->kept);
+    return live->kept != NULL ? KV_OK : kv_fail_memory(diag);
+}
+
+static int64_t chunk_end(const kv_keep *keep, const kv__live *live, int32_t start)
+{
+    kv_counts_rule rule = rule_of(keep, live);
+    return kv_counts_chunk_end(&rule, keep->chunk_tokens, start);
+}
+
+void kv__keep_start(const kv_keep *keep, kv__live *live, int32_t computed)
+{
+    for (int c = 0; c < keep->classes; c++)
+        live->kept[c] = (kv__kept){(int32_t)least(computed, cap_of(&keep->class[c])), 1};
+    live->computed_tokens = computed;
+    live->kept_at = computed;
+    live->kept_until = (int32_t)chunk_end(keep, live, computed);
+}
+
+int32_t kv__keep_limit(const kv_keep *keep, const kv__live *live, int32_t computed)
+{
+    if (computed < live->prompt_tokens) {
+        bool under_way = computed > live->kept_at && computed < live->kept_until;
+        int64_t end = under_way ? live->kept_until : chunk_end(keep, live, computed);
+        return (int32_t)(end - computed);
+    }
+    /* An answer that is computed again in one step is in memory all at once: one that is evicted
+     * as it grows must not need more than it did. */
+    long long interval = kv_counts_decode_interval(&keep->rule);
+    if (interval == 0)
+        return INT32_MAX;
+    if (interval == 1)
+        return keep->page_tokens;
+    return (int32_t)(interval - (computed - live->prompt_tokens) % interval);
+}
+
+/* Decoding goes on with what is kept now: how far on one line, and how steep it is. */
+static void start_line(const kv_keep *keep, kv__live *live)
+{
+    kv_counts_rule rule = rule_of(keep, live);
+    int64_t done = live->computed_tokens - live->prompt_tokens, line = INT32_MAX - live->kept_at;
+    live->stored_growth = live->read_growth = 0;
+    for (int c = 0; c < keep->classes; c++) {
+        const kv_keep_class *class = &keep->class[c];
+        long long growth;
+        int64_t steps =
+            kv_counts_decode_line(&rule, class->layer, class->group, class->window_tokens,
+                                  live->kept[c].entries, done, line, &growth);
+        live->kept[c].growth = (int32_t)growth;
+        live->stored_growth += growth * class->heads;
+        live->read_growth += growth * class->reads;
+        line = least(line, steps);
+    }
+    live->kept_until = (int32_t)(live->kept_at + line);
+}
+
+/* What a head of a class retains when a chunk ends with `computed` tokens. */
+static int64_t after_chunk(const kv_keep *keep, const kv__live *live, int c, int32_t computed)
+{
+    kv_counts_rule rule = rule_of(keep, live);
+    const kv_keep_class *class = &keep->class[c];
+    kv_block_kind kind = computed == live->prompt_tokens ? KV_BLOCK_PROMPT_END : KV_BLOCK_PROMPT;
+    return least(kv_counts_after(&rule, class->layer, class->group, kind, live->kept[c].entries,
+                                 computed - live->kept_at),
+                 cap_of(class));
+}
+
+/* True if the request leaves its named blocks when its prompt ends. */
+static bool will_move(const kv_keep *keep, const kv__live *live)
+{
+    if (kv_counts_decode_interval(&keep->rule) > 0)
+        return true;
+    for (int c = 0; c < keep->classes; c++)
+        if (keep->class[c].window_tokens == KV_COUNTS_UNBOUNDED &&
+            after_chunk(keep, live, c, live->prompt_tokens) < live->prompt_tokens)
+            return true;
+    return false;
+}
+
+/* Events that the computed tokens have reached. */
+static void settle(const kv_keep *keep, kv__live *live)
+{
+    kv_counts_rule rule = rule_of(keep, live);
+    bool in_prompt = live->kept_at < live->prompt_tokens;
+    if (live->computed_tokens < live->kept_until)
+        return;
+    for (int c = 0; c < keep->classes; c++) {
+        const kv_keep_class *class = &keep->class[c];
+        int64_t kept =
+            in_prompt ? after_chunk(keep, live, c, live->computed_tokens)
+                      : kv_counts_decoded(&rule, class->layer, class->group, live->kept[c].entries,
+                                          live->kept_at - live->prompt_tokens,
+                                          live->computed_tokens - live->kept_at);
+        live->kept[c].entries = (int32_t)least(kept, cap_of(class));
+    }
+    live->kept_at = live->computed_tokens;
+    if (live->computed_tokens < live->prompt_tokens)
+        live->kept_until = (int32_t)chunk_end(keep, live, live->computed_tokens);
+    else
+        start_line(keep, live);
+}
+
+/* --- Pages ------------------------------------------------------------------------- */
+
+static int64_t up(int64_t tokens, int64_t size)
+{
+    return tokens > 0 ? (tokens + size - 1) / size : 0;
+}
+
+/* Named blocks that a request has when so many of its tokens are computed. */
+static int32_t named_at(const kv_keep *keep, const kv__live *live, int64_t tokens)
+{
+    return live->moved ? 0 : (int32_t)least(up(tokens, keep->page_tokens), live->named);
+}
+
+/* Entries of a head that do not stand in the named blocks. */
+static int64_t beside(const kv_keep *keep, int c, int64_t entries, int32_t named)
+{
+    return keep->class[c].window_tokens > 0 ? entries
+                                            : entries - (int64_t)named * keep->page_tokens;
+}
+
+/* Pages beside named blocks during a step. */
+static int64_t pages_of(const kv_keep *keep, const kv__live *live, int32_t tokens,
+                        int64_t (*present)(const kv_keep *, const kv__live *, int, int32_t))
+{
+    int32_t computed = live->computed_tokens + tokens, named = named_at(keep, live, computed);
+    bool moves = named > 0 && tokens > 0 && computed == live->prompt_tokens;
+    moves = moves && will_move(keep, live);
+    int64_t pages = keep->state_pages;
+    for (int c = 0; c < keep->classes; c++) {
+        int64_t entries = present(keep, live, c, tokens);
+        int64_t own = up(beside(keep, c, entries, named), keep->page_tokens);
+        int64_t copy = moves ? up(after_chunk(keep, live, c, computed) + 1, keep->page_tokens) : 0;
+        pages += keep->class[c].heads * (own > copy ? own : copy);
+    }
+    return pages;
+}
+
+int64_t kv__keep_pages(const kv_keep *keep, const kv__live *live, int32_t tokens)
+{
+    return pages_of(keep, live, tokens, present_of);
+}
+
+int64_t kv__keep_lacks(const kv_keep *keep, const kv__live *live, int32_t tokens)
+{
+    int64_t blocks = named_at(keep, live, live->computed_tokens + tokens) - live->held;
+    int64_t pages = kv__keep_pages(keep, live, tokens) - live->pages;
+    return (blocks > 0 ? blocks * keep->named_pages : 0) + (pages > 0 ? pages : 0);
+}
+
+kv_err kv__keep_grow(const kv_keep *keep, kv__memory *memory, kv__live *live, int32_t tokens)
+{
+    int32_t named = named_at(keep, live, live->computed_tokens + tokens);
+    int64_t pages = kv__keep_pages(keep, live, tokens);
+    kv_err err = KV_OK;
+    while (err == KV_OK && live->held < named)
+        err = kv__memory_hold(memory, live, live->held);
+    if (err == KV_OK && pages > live->pages) {
+        kv__memory_take(memory, pages - live->pages);
+        live->pages = pages;
+    }
+    return err;
+}
+
+/* What it holds between steps: what is retained, and room for one token. */
+static int64_t pages_between(const kv_keep *keep, const kv__live *live)
+{
+    int64_t pages = keep->state_pages;
+    for (int c = 0; c < keep->classes; c++)
+        pages += keep->class[c].heads *
+                 up(beside(keep, c, past_of(keep, live, c) + 1, live->held), keep->page_tokens);
+    return pages;
+}
+
+kv_err kv__keep_evict(const kv_keep *keep, kv__memory *memory, kv__live *live)
+{
+    bool prompt_ends =
+        live->kept_at < live->prompt_tokens && live->computed_tokens == live->prompt_tokens;
+    kv_err err = KV_OK;
+    if (prompt_ends && live->held > 0 && will_move(keep, live)) {
+        err = kv__memory_unhold(memory, live);
+        live->moved = true;
+    }
+    settle(keep, live);
+    int64_t pages = pages_between(keep, live);
+    if (pages < live->pages) {
+        kv__memory_give(memory, live->pages - pages);
+        live->pages = pages;
+    }
+    return err;
+}
+
+int64_t kv__keep_growth(const kv_keep *keep, const kv__live *live, int64_t steps)
+{
+    int64_t pages = 0;
+    for (int c = 0; c < keep->classes; c++) {
+        if (live->kept[c].growth == 0)
+            continue;
+        int64_t past = past_of(keep, live, c);
+        pages += keep->class[c].heads *
+                 (up(past + steps, keep->page_tokens) - up(past + 1, keep->page_tokens));
+    }
+    return pages;
+}
+
+/* The greater of `most` and what a step of so many tokens takes. */
+static int64_t with_step(const kv_keep *keep, const kv__live *probe, int32_t tokens, int64_t most)
+{
+    int64_t blocks = named_at(keep, probe, probe->computed_tokens + tokens);
+    int64_t pages = blocks * keep->named_pages + pages_of(keep, probe, tokens, most_present);
+    return pages > most ? pages : most;
+}
+
+static void compute(const kv_keep *keep, kv__live *probe, int32_t tokens)
+{
+    probe->computed_tokens += tokens;
+    if (probe->kept_at < probe->prompt_tokens && probe->computed_tokens == probe->prompt_tokens)
+        probe->moved = probe->named > 0 && will_move(keep, probe);
+    settle(keep, probe);
+}
+
+int64_t kv__keep_most(const kv_keep *keep, const kv__live *live, int32_t end, kv__live *probe)
+{
+    int64_t most = 0;
+    probe->prompt_tokens = live->prompt_tokens;
+    probe->named = live->named;
+    probe->moved = false;
+    kv__keep_start(keep, probe, 0);
+    while (probe->computed_tokens < probe->prompt_tokens) {
+        int32_t tokens = probe->kept_until - probe->computed_tokens;
+        most = with_step(keep, probe, tokens, most);
+        compute(keep, probe, tokens);
+    }
+    /* Along a line the last step holds most; so does, of what is computed again in one step, the
+     * last token of it. */
+    while (probe->computed_tokens < end) {
+        int32_t left = end - probe->computed_tokens;
+        int32_t again = (int32_t)least(left, kv__keep_limit(keep, probe, probe->computed_tokens));
+        int32_t line = (int32_t)least(left, probe->kept_until - probe->computed_tokens);
+        most = with_step(keep, probe, again, most);
+        compute(keep, probe, line - 1);
+        most = with_step(keep, probe, 1, most);
+        compute(keep, probe, 1);
+    }
+    return most;
+}
+
+/* --- Entries ----------------------------------------------------------------------- */
+
+int64_t kv__keep_stored(const kv_keep *keep, const kv__live *live, int32_t tokens)
+{
+    int64_t sum = 0;
+    for (int c = 0; c < keep->classes; c++) {
+        int64_t own = beside(keep, c, present_of(keep, live, c, tokens), live->held);
+        sum += keep->class[c].heads * (own > 0 ? own : 0);
+    }
+    return sum;
+}
+
+int64_t kv__keep_read(const kv_keep *keep, const kv__live *live, int32_t tokens)
+{
+    int64_t sum = 0;
+    for (int c = 0; c < keep->classes; c++)
+        sum += keep->class[c].reads * present_of(keep, live, c, tokens);
+    return sum;
+}
+
+double kv__keep_history(const kv_keep *keep, const kv__live *live)
+{
+    double sum = 0, heads = 0;
+    for (int c = 0; c < keep->classes; c++) {
+        const kv_keep_class *class = &keep->class[c];
+        if (class->window_tokens > 0 && keep->named_pages > 0)
+            continue;
+        sum += (double)class->reads * (double)past_of(keep, live, c);
+        heads += (double)class->reads;
+    }
+    return heads > 0 ? sum / heads : 0;
+}

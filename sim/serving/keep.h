@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+/* What a request keeps in memory under a retention policy: entries, and the pages they take.
+ *
+ * KV heads that keep equal counts form a class. How many entries a head of a class retains follows
+ * from the request's lengths and the chunk size alone, by the arithmetic of policies/counts.h, so
+ * that serving and the replay of attention agree to the entry. A chunk of the policy is chunk_size
+ * tokens of the prompt; where the token budget of a step cuts it, the policy waits for its end.
+ *
+ * A page holds block_size entries of one KV head of one layer. Entries of a head are compacted, so
+ * a head that retains n of them takes ceil(n / block_size) pages, and a page is free when all that
+ * was in it is gone. Between steps a request also holds the room that its next token needs.
+ *
+ * While the prompt is computed its named blocks stand whole in the prefix cache, layers without a
+ * window only. A policy that evicts then moves what it keeps into pages of the request's own and
+ * lets the blocks go; they stay in the cache as blocks that nobody uses. */
+#ifndef KVSIM_SIM_SERVING_KEEP_H
+#define KVSIM_SIM_SERVING_KEEP_H
+
+#include "models/model.h"
+#include "policies/counts.h"
+#include "sim/serving/memory.h"
+
+/* KV heads that keep equal counts. */
+typedef struct kv_keep_class {
+    int layer, group;      /* as policies/counts.h asks for them: of one of its layers */
+    int alike;             /* what its heads have in common; -1: nothing with those of others */
+    int64_t heads;         /* KV heads of all its layers: what is stored */
+    int64_t reads;         /* the same, each as often as a layer reads it: what attention reads */
+    int64_t window_tokens; /* of its layers; KV_COUNTS_UNBOUNDED */
+} kv_keep_class;
+
+/* A policy on a model, for all requests. */
+typedef struct kv_keep {
+    kv_counts_rule rule; /* prompt_tokens is each request's own */
+    kv_keep_class *class;
+    int classes;
+    int64_t chunk_tokens; /* the policy's chunk; 0: the whole prompt */
+    int32_t page_tokens;
+    int64_t step_tokens; /* most tokens of one step */
+    int64_t block_pages; /* pages of a block of page_tokens tokens, all layers */
+    int64_t named_pages; /* the same, layers without a window only: a block of the prefix cache */
+    int64_t state_pages; /* that a request takes whatever its length: states of recurrent layers */
+    bool reuse;          /* the prompt's blocks stay whole until it ends: others may use them */
+} kv_keep;
+
+/* True where blocks of all layers do not tell what a request holds: a policy that evicts, layers
+ * with a window, states. */
+bool kv_keep_needed(const kv_model *model, const kv_retention *policy);
+/* rule: policy, config and plan (needed where the policy has `prepare`) are borrowed; shape and
+ * lengths are filled in here. */
+kv_err kv_keep_new(const kv_model *model, const kv_counts_rule *rule, kv_cache_format format,
+                   long long chunk_tokens, int32_t page_tokens, int64_t step_tokens, kv_keep **out,
+                   kv_diag *diag) KV_MUST_USE;
+void kv_keep_free(kv_keep *keep);
+
+/* --- One request -------------------------------------------------------------------------------
+ */
+
+/* The room that a request needs for what its heads retain; kept by the pool. */
+kv_err kv__keep_attach(const kv_keep *keep, kv__live *live, kv_diag *diag) KV_MUST_USE;
+/* The request has so many tokens computed, all before the end of its prompt, and all retained. */
+void kv__keep_start(const kv_keep *keep, kv__live *live, int32_t computed);
+/* Most tokens that one step may compute behind the first `computed`. */
+int32_t kv__keep_limit(const kv_keep *keep, const kv__live *live, int32_t computed);
+/* Pages beside named blocks while it computes `tokens` behind its computed ones. */
+int64_t kv__keep_pages(const kv_keep *keep, const kv__live *live, int32_t tokens);
+/* Pages that it lacks for that, named blocks among them. */
+int64_t kv__keep_lacks(const kv_keep *keep, const kv__live *live, int32_t tokens);
+/* Most pages that it needs at any time until `end` of its tokens are computed, if it finds no
+ * block of others. probe: a request of the caller's with room attached; overwritten. */
+int64_t kv__keep_most(const kv_keep *keep, const kv__live *live, int32_t end, kv__live *probe);
+/* Takes what kv__keep_lacks says; it must be available. */
+kv_err kv__keep_grow(const kv_keep *keep, kv__memory *memory, kv__live *live,
+                     int32_t tokens) KV_MUST_USE;
+/* After a step: what the policy evicts leaves, and pages that are free are given back. */
+kv_err kv__keep_evict(const kv_keep *keep, kv__memory *memory, kv__live *live) KV_MUST_USE;
+/* Pages that a request which decodes holds during the `steps`-th of its next steps, less those of
+ * the first. None of them may lie behind kept_until. */
+int64_t kv__keep_growth(const kv_keep *keep, const kv__live *live, int64_t steps);
+/* Entries that a head of a class retains between steps. */
+int64_t kv__keep_retained(const kv_keep *keep, const kv__live *live, int class_);
+/* Entries that it holds while it computes `tokens` more, those in named blocks left out; and all
+ * that attention reads, named ones included. */
+int64_t kv__keep_stored(const kv_keep *keep, const kv__live *live, int32_t tokens);
+int64_t kv__keep_read(const kv_keep *keep, const kv__live *live, int32_t tokens);
+/* What a token of a prompt finds before its chunk: mean over the layers without a window, or over
+ * all where there is none. */
+double kv__keep_history(const kv_keep *keep, const kv__live *live);
+
+#endif
