@@ -2,6 +2,7 @@
  * SPDX-FileCopyrightText: The kvsim authors */
 #include "tests/serving_reference.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,6 +23,9 @@ typedef struct state {
     bool running, waiting, done;
     int64_t admitted;  /* order of admission */
     int64_t preempted; /* > 0: order of preemption, the last goes first */
+    int32_t saved;     /* tokens that lie in the tier */
+    int32_t arriving;  /* computed tokens once they are here; 0: nothing is on its way */
+    int64_t usable_ns, here_ns;
 } state;
 
 typedef struct world {
@@ -30,6 +34,10 @@ typedef struct world {
     int64_t clock;
     state *request;
     int count;
+    int64_t now;
+    int64_t link_ns;  /* until when the link of the tier is busy */
+    int64_t saved;    /* blocks in the tier */
+    int64_t clear_ns; /* when the memory of all that was saved is free for others */
 } world;
 
 /* Content of block i of a request: named by the trace, or its own. */
@@ -152,16 +160,56 @@ static int32_t cap(const world *w, int32_t lacking, int64_t budget)
     return lacking < budget ? lacking : (int32_t)budget;
 }
 
+/* Sends blocks over the link, after all that was sent before. Returns when they have arrived. */
+static int64_t send(world *w, int64_t latency_ns, int64_t blocks, double bandwidth)
+{
+    double ns = (double)blocks * (double)w->s->block_bytes / bandwidth * 1e9;
+    if (w->link_ns < w->now)
+        w->link_ns = w->now;
+    w->link_ns += latency_ns + (int64_t)ceil(ns);
+    return w->link_ns;
+}
+
+/* Moves a request to the tier, if that has room for all of it. */
+static bool save(world *w, state *r)
+{
+    int32_t tokens = r->arriving > 0 ? r->arriving : r->computed;
+    if (!w->s->swap || tokens == 0 || w->saved + target(w, tokens) > w->s->tier[0].capacity_blocks)
+        return false;
+    w->saved += target(w, tokens);
+    w->clear_ns = send(w, 0, target(w, tokens), w->s->tier[0].write_bandwidth);
+    r->saved = tokens;
+    return true;
+}
+
+/* Brings it back: it has its memory. */
+static void bring_back(world *w, state *r)
+{
+    const kv_tier_settings *tier = &w->s->tier[0];
+    double all_ns = target(w, r->saved) * (double)w->s->block_bytes / tier->read_bandwidth * 1e9;
+    double rest_ns = all_ns * (1 - 1 / (double)w->s->layers);
+    w->saved -= target(w, r->saved);
+    r->here_ns = send(w, tier->latency_ns, target(w, r->saved), tier->read_bandwidth);
+    r->usable_ns = w->s->overlap ? r->here_ns - (int64_t)rest_ns : r->here_ns;
+    r->arriving = r->saved;
+    r->saved = 0;
+}
+
 static bool schedule_running(world *w, int64_t *budget)
 {
     bool preempted = false;
     state *r;
     for (int place = 0; (r = running_at(w, place)) != NULL; place++) {
-        int32_t tokens = cap(w, tokens_of(r) - r->computed, *budget);
+        if (r->arriving > 0 && r->usable_ns <= w->now) {
+            r->computed = r->arriving;
+            r->arriving = 0;
+        }
+        int32_t tokens = r->arriving > 0 ? 0 : cap(w, tokens_of(r) - r->computed, *budget);
         while (r->running && target(w, r->computed + tokens) - r->blocks > idle_count(w)) {
             state *victim = running_at(w, running_count(w) - 1);
-            free_blocks(w, victim, true);
-            victim->computed = victim->scheduled = 0;
+            bool saved = save(w, victim);
+            free_blocks(w, victim, !saved && w->s->prefix_cache);
+            victim->computed = victim->scheduled = victim->arriving = 0;
             victim->running = false;
             victim->waiting = true;
             victim->in->preemptions++;
@@ -187,8 +235,9 @@ static void schedule_waiting(world *w, int64_t budget)
         for (; hits < most && (b = find(w, content_of(w, r, hits))) >= 0; hits++)
             idle += w->block[b].users == 0;
         int32_t computed = hits * w->s->block_tokens;
-        int32_t tokens = cap(w, tokens_of(r) - computed, budget);
-        int32_t need = w->s->reserve_full_input ? tokens_of(r) : computed + tokens;
+        int32_t tokens = r->saved > 0 ? 0 : cap(w, tokens_of(r) - computed, budget);
+        int32_t first = r->saved > 0 ? r->saved : computed + tokens;
+        int32_t need = w->s->reserve_full_input ? tokens_of(r) : first;
         if (target(w, need) - hits + idle > idle_count(w))
             break;
         for (int32_t i = 0; i < hits; i++) {
@@ -205,8 +254,10 @@ static void schedule_waiting(world *w, int64_t budget)
         r->running = true;
         r->admitted = ++w->clock;
         r->scheduled = tokens;
-        while (r->blocks < target(w, computed + tokens))
+        while (r->blocks < target(w, first))
             add_block(w, r);
+        if (r->saved > 0)
+            bring_back(w, r);
         budget -= tokens;
     }
 }
@@ -231,7 +282,35 @@ static int64_t duration(world *w, const kv_step_time *time, int64_t entries)
             batch.prefill_history += (double)r->scheduled * r->computed;
         }
     }
-    return kv_step_time_step(time, &batch);
+    int64_t fine = kv_step_time_step(time, &batch);
+    if (w->clear_ns > w->now)
+        fine += (w->clear_ns - w->now) << KV_FINE_BITS;
+    for (int i = 0; i < w->count; i++) {
+        const state *r = &w->request[i];
+        if (r->running && r->scheduled > 0 && (r->here_ns - w->now) * (1 << KV_FINE_BITS) > fine)
+            fine = (r->here_ns - w->now) * (1 << KV_FINE_BITS);
+    }
+    return fine;
+}
+
+static int32_t scheduled_tokens(const world *w)
+{
+    int32_t tokens = 0;
+    for (int i = 0; i < w->count; i++)
+        tokens += w->request[i].running ? w->request[i].scheduled : 0;
+    return tokens;
+}
+
+/* When the next of those on their way can be used; INT64_MAX: none is. */
+static int64_t next_usable(const world *w)
+{
+    int64_t next = INT64_MAX;
+    for (int i = 0; i < w->count; i++) {
+        const state *r = &w->request[i];
+        if (r->running && r->arriving > 0 && r->usable_ns < next)
+            next = r->usable_ns;
+    }
+    return next;
 }
 
 static void end_step(world *w, int64_t now)
@@ -283,12 +362,15 @@ void reference_run(const kv_serving_settings *settings, const kv_step_time *time
         for (; arrived < count && request[arrived].in.arrival_ns <= now; arrived++)
             w->request[arrived].waiting = !request[arrived].rejected;
         int64_t budget = settings->max_batched_tokens;
+        w->now = now;
         if (!schedule_running(w, &budget))
             schedule_waiting(w, budget);
-        if (running_count(w) == 0) {
-            if (arrived == count)
-                break;
-            now = request[arrived].in.arrival_ns;
+        if (running_count(w) == 0 && arrived == count)
+            break;
+        if (scheduled_tokens(w) == 0) { /* nothing runs, or all wait for what is on its way */
+            now = next_usable(w);
+            if (arrived < count && request[arrived].in.arrival_ns < now)
+                now = request[arrived].in.arrival_ns;
             fine = 0;
             continue;
         }

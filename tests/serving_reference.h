@@ -14,7 +14,8 @@ typedef struct reference_request {
     bool rejected;
 } reference_request;
 
-/* Runs all requests, sorted by arrival, on one replica under fcfs and lru. */
+/* Runs all requests, sorted by arrival, on one replica under fcfs and lru. Of tiers only what a
+ * swap does to the first is known here: its capacity in blocks and its link. */
 void reference_run(const kv_serving_settings *settings, const kv_step_time *time, int64_t entries,
                    reference_request *request, int count);
 

@@ -94,6 +94,26 @@ def test_tiers(folder):
               tier)
 
 
+def test_swap(folder):
+    """Twelve requests that grow beyond the cache: swapped, nothing is computed twice, and every byte that
+    went down came up over the link."""
+    write(folder, "t.csv", "arrival,prompt,output\n" + "0,300,700\n" * 12)
+    path = experiment(folder, extra="  prefix_cache: {enabled: false}\n  tiers: {cpu: {capacity: 8GiB}}\n"
+                      "  scheduler: {preemption: [recompute, swap]}\n")
+    out = os.path.join(folder, "swap.db")
+    done = kvsim("run", path, "-q", "-o", out, "--set", "serving.kv_blocks=300")
+    check("swap runs", done.returncode == 0, done.stderr)
+    recompute, swap = rows(out, POINT)
+    cpu = rows(out, "SELECT * FROM tier_stat WHERE tier = 'cpu' ORDER BY point_id")
+    check("both preempt", recompute["preemptions"] > 0 and swap["preemptions"] > 0)
+    check("recomputed or moved", recompute["recomputed_tokens"] > 0 == swap["recomputed_tokens"] and
+          cpu[0]["bytes_in"] == 0 < cpu[1]["bytes_in"] == cpu[1]["bytes_out"], cpu)
+    # the device's PCIe: 31.5 GB/s and 10 us per load
+    moved = (cpu[1]["bytes_in"] + cpu[1]["bytes_out"]) / 31.5e9
+    check("over the link", moved < cpu[1]["busy_s"] < moved + 11e-6 * swap["preemptions"], cpu[1])
+    check("to other effect", recompute["e2e_mean"] != swap["e2e_mean"])
+
+
 def test_tables(folder):
     """Three requests: the second is too large for the cache, the third has no answer."""
     write(folder, "t.csv", "arrival,prompt,output\n0,100,10\n0.5,50000,10\n1,200,0\n")
@@ -192,6 +212,10 @@ def test_wrong_input(folder):
         ("a length that is no number", "arrival,prompt,output\n0,nan,5\n", "", "t.csv:2"),
         ("no prompt", "arrival,prompt,output\n0,0,5\n", "", "t.csv:2"),
         ("an empty file", "", "", "t.csv"),
+        ("a swap to nowhere", "arrival,prompt,output\n0,5,5\n", "  scheduler: {preemption: swap}\n",
+         "needs a tier"),
+        ("a link of no tier", "arrival,prompt,output\n0,5,5\n",
+         "  tiers: {cpu: {capacity: 1GiB, link: disk}}\n", "no tier 'disk' above it"),
         ("an efficiency above 1", "arrival,prompt,output\n0,5,5\n",
          "  step_time: {memory_efficiency: 1.2}\n", "memory_efficiency"),
     ]
@@ -237,6 +261,7 @@ def test_wrong_input(folder):
 with tempfile.TemporaryDirectory() as work:
     test_examples(work)
     test_tiers(work)
+    test_swap(work)
     test_tables(work)
     test_division(work)
     test_wrong_input(work)

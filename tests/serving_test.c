@@ -217,8 +217,68 @@ static void add_tiers(kv_serving_settings *settings, uint64_t *random)
                                .read_bandwidth = 1e6 * (double)between(random, 1, 99),
                                .write_bandwidth = 1e6 * (double)between(random, 1, 99),
                                .latency_ns = between(random, 0, 50000),
+                               .link = t > 0 && draw(random) % 2 == 0 ? 0 : t,
+                               .shared_link = draw(random) % 2 == 0,
                                .replacement = kv_replacement_find("lru"),
                                .write_through = draw(random) % 2 == 0};
+    settings->swap = settings->tiers > 0 && draw(random) % 2 == 0;
+}
+
+static void check_swaps(const kv_serving_result *result, bool all)
+{
+    const kv_tier_result *tier = &result->tier[0];
+    assert_int_equal(tier->blocks_in, tier->blocks_out); /* what went down came up again */
+    assert_int_equal(tier->hit_tokens, 0);
+    if (all) { /* nothing was computed twice */
+        assert_int_equal(result->recomputed_tokens, 0);
+        assert_true((tier->blocks_in > 0) == (result->preemptions > 0));
+    }
+}
+
+/* Preemption by swap against the reference: in a tier with room for all, and in one that is full at
+ * times, when preempted requests compute again. */
+static void test_swap(void **state)
+{
+    const hardware *h = *state;
+    workload *load = calloc(1, sizeof *load);
+    uint64_t random = 31337;
+    int64_t swapped = 0, recomputed = 0;
+    for (int round = 0; round < 150; round++) {
+        kv_serving_settings settings = make_settings(&random);
+        make_workload(load, &random, settings.block_tokens, NAMES * settings.block_tokens / 2);
+        add_tiers(&settings, &random);
+        settings.tiers = 1;
+        settings.tier[0].name = "tier";
+        settings.tier[0].read_bandwidth = 1e6 * (double)between(&random, 1, 99);
+        settings.tier[0].write_bandwidth = 1e6 * (double)between(&random, 1, 99);
+        settings.tier[0].latency_ns = between(&random, 0, 50000);
+        settings.tier[0].replacement = settings.replacement;
+        settings.swap = true;
+        settings.prefix_cache = round % 2 == 0;
+        settings.tier[0].capacity_blocks = settings.prefix_cache ? 100000 : between(&random, 1, 60);
+        for (int i = 0; i < load->count; i++) {
+            load->want[i].in.block_count = 0;
+            load->want[i].cached = load->want[i].preemptions = 0;
+        }
+        reference_run(&settings, h->time, h->entries, load->want, load->count);
+        kv_serving_result result;
+        serve(h, &settings, load, &result);
+        for (int i = 0; i < load->count; i++) {
+            const reference_request *want = &load->want[i];
+            if (want->rejected)
+                continue;
+            if (want->in.output_tokens > 0)
+                assert_int_equal(load->got[i].ttft_ns, want->first_ns - want->in.arrival_ns);
+            assert_int_equal(load->got[i].e2e_ns, want->last_ns - want->in.arrival_ns);
+            assert_int_equal(load->got[i].preemptions, want->preemptions);
+        }
+        check_swaps(&result, settings.prefix_cache);
+        swapped += result.tier[0].blocks_in;
+        recomputed += result.recomputed_tokens;
+        kv_serving_result_fini(&result);
+    }
+    assert_true(swapped > 1000 && recomputed > 1000);
+    free(load);
 }
 
 /* Every replacement policy, order and routing, several replicas, tiers: jumps equal steps. */
@@ -376,6 +436,49 @@ static void test_tier(void **state)
     free(load);
 }
 
+/* By hand: as in test_tier, but the first tier has room for 2 blocks, so the end of the prompt, 3
+ * blocks, lies in the second. On links of their own the transfers of 2 and 3 ms overlap, on one
+ * they add up. The GPU gives up the end of the prompt first, the first tier what came to it first.
+ */
+static void test_links(void **state)
+{
+    const hardware *h = *state;
+    uint64_t random = 1;
+    kv_serving_settings settings = make_settings(&random);
+    settings.kv_blocks = 10;
+    settings.block_tokens = 8;
+    settings.chunk_tokens = 0;
+    settings.max_batched_tokens = 1000;
+    settings.tiers = 2;
+    settings.layers = 2;
+    settings.load = KV_LOAD_ALWAYS;
+    for (int t = 0; t < 2; t++)
+        settings.tier[t] = (kv_tier_settings){.name = "tier",
+                                              .capacity_blocks = t == 0 ? 2 : 100,
+                                              .read_bandwidth = 1e6,
+                                              .write_bandwidth = 1e9,
+                                              .link = t,
+                                              .replacement = kv_replacement_find("lru")};
+    workload *load = three_requests();
+    kv_step_batch rest = {.tokens = 1,
+                          .sequences = 1,
+                          .prefill_tokens = 1,
+                          .prefill_square = 1,
+                          .prefill_history = 40};
+    int64_t step_ns = kv_step_time_step(h->time, &rest) >> KV_FINE_BITS;
+    for (int link = 1; link >= 0; link--) {
+        kv_serving_result result;
+        settings.tier[1].link = link;
+        serve(h, &settings, load, &result);
+        assert_int_equal(load->got[2].cached_tokens, 40);
+        assert_int_equal(result.tier[0].blocks_out, 2);
+        assert_int_equal(result.tier[1].blocks_out, 3);
+        assert_int_equal(load->got[2].ttft_ns, (link == 1 ? 3000000 : 5000000) + step_ns);
+        kv_serving_result_fini(&result);
+    }
+    free(load);
+}
+
 /* Compute-or-load: the front is computed while the end is loaded. The time is below that of either
  * alone, and what is loaded ends when the front is done, give or take a block. */
 static void test_both_ends(void **state)
@@ -433,8 +536,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_alone),
         cmocka_unit_test(test_tier),
+        cmocka_unit_test(test_links),
         cmocka_unit_test(test_both_ends),
         cmocka_unit_test(test_reference),
+        cmocka_unit_test(test_swap),
         cmocka_unit_test(test_jumps_equal_steps),
     };
     return cmocka_run_group_tests_name("serving", tests, open_hardware, close_hardware);

@@ -22,6 +22,7 @@ static const char *const kv_dtypes[] = {"model", "fp32", "bf16", "fp16", "fp8",
                                         "int8",  "fp4",  "int4", "int2", NULL};
 
 static const char *const load_modes[] = {"auto", "always", "never", "both-ends", NULL};
+static const char *const preemptions[] = {"recompute", "swap", NULL};
 static const char *const writes[] = {"back", "through", NULL};
 
 #define TIER(f) offsetof(kv_tier_config, f)
@@ -35,6 +36,10 @@ const kv_param kv_tier_params[] = {
      KV_PARAM_SWEEP | KV_PARAM_OPEN_MIN, "", "the other way; the same if not given"},
     {"latency", KV_DURATION, TIER(latency_ns), NULL, 0, INFINITY, NULL, KV_PARAM_SWEEP, "",
      "of one transfer; of the first tier, the host link's if not given"},
+    {"link", KV_TEXT, TIER(link), NULL, 0, 0, NULL, KV_PARAM_SWEEP, "",
+     "tier above whose link carries its transfers too; a link of its own if not given"},
+    {"shared_link", KV_BOOL, TIER(shared_link), "false", 0, 0, NULL, KV_PARAM_SWEEP, "",
+     "whether the replicas share one such link"},
     {"write", KV_CHOICE, TIER(write), "back", 0, 0, writes, KV_PARAM_SWEEP, "",
      "whether blocks come when the level above drops them, or (first tier) when they are made"},
     {"replacement", KV_TEXT, TIER(replacement), "lru", 0, 0, NULL, KV_PARAM_SWEEP, "",
@@ -81,6 +86,10 @@ static const kv_param scheduler_params[] = {
      KV_PARAM_SWEEP, "",
      "whether a request is admitted only if all of its input fits, not just the "
      "first chunk (what vLLM does since 0.19)"},
+    {"preemption", KV_CHOICE, IN(scheduler, preemption), "recompute", 0, 0, preemptions,
+     KV_PARAM_SWEEP, "",
+     "what a preempted request does: compute again what is no longer found, or move to the first "
+     "tier and back"},
     {"queue", KV_TEXT, IN(scheduler, queue), "fcfs", 0, 0, NULL, KV_PARAM_SWEEP, "",
      "who goes first: fcfs, sjf, priority or longest-prefix-first"},
     {"routing", KV_TEXT, IN(scheduler, routing), "round-robin", 0, 0, NULL, KV_PARAM_SWEEP, "",
@@ -489,6 +498,7 @@ static void copy_settings(const kv_serving_plan *plan, kv_serving_point *point,
     s->max_context_tokens = context;
     s->replicas = (int)c->replicas;
     s->reserve_full_input = c->scheduler.reserve_full_input;
+    s->swap = c->scheduler.preemption == 1;
     s->prefix_cache = c->prefix_cache.enabled;
     s->seed = plan->seed;
     s->goodput_ttft_ns = c->goodput.ttft_ns;
@@ -499,6 +509,21 @@ static void copy_settings(const kv_serving_plan *plan, kv_serving_point *point,
     point->capacity_bytes = (double)(s->kv_blocks * c->replicas) * block_bytes;
     point->cost_per_hour =
         point->device->price_per_hour >= 0 ? devices * point->device->price_per_hour : -1;
+}
+
+/* The tier whose link tier t uses. */
+static kv_err find_link(const kv_node *tiers, const kv_tier_config *c, int t, int *link,
+                        kv_diag *diag)
+{
+    kv_mark mark = kv_node_mark(kv_node_at(tiers, t));
+    *link = t;
+    if (c->link == NULL)
+        return KV_OK;
+    for (*link = 0; *link < t; ++*link)
+        if (strcmp(kv_node_key(tiers, *link), c->link) == 0)
+            return KV_OK;
+    return kv_fail(diag, KV_ERR_INPUT, &mark, "tier %s: link: there is no tier '%s' above it",
+                   kv_node_key(tiers, t), c->link);
 }
 
 static kv_err copy_tiers(const kv_serving_plan *plan, kv_serving_point *point, kv_diag *diag)
@@ -523,8 +548,13 @@ static kv_err copy_tiers(const kv_serving_plan *plan, kv_serving_point *point, k
             .read_bandwidth = bandwidth,
             .write_bandwidth = c->write_bandwidth > 0 ? c->write_bandwidth : bandwidth,
             .latency_ns = latency,
+            .shared_link = c->shared_link,
             .replacement = kv_replacement_find(c->replacement),
             .write_through = c->write == 1};
+        kv_err err = find_link(tiers, c, t, &s->tier[t].link, diag);
+        if (err != KV_OK)
+            return err;
+        s->tier[t].link = s->tier[s->tier[t].link].link;
         if (bandwidth <= 0)
             return kv_fail(diag, KV_ERR_INPUT, &mark, "tier %s needs `bandwidth`, such as 6GB/s",
                            s->tier[t].name);
@@ -537,6 +567,16 @@ static kv_err copy_tiers(const kv_serving_plan *plan, kv_serving_point *point, k
             return kv_fail(diag, KV_ERR_INPUT, &mark, "tier %s: '%s' cannot be its replacement",
                            s->tier[t].name, c->replacement);
     }
+    kv_mark mark = kv_node_mark(plan->map);
+    if (s->swap && s->tiers == 0)
+        return kv_fail(diag, KV_ERR_INPUT, &mark,
+                       "scheduler.preemption: swap needs a tier to move to, such as tiers: {cpu: "
+                       "{capacity: 64GiB}}");
+    if (s->swap && s->keep != NULL)
+        return kv_fail(diag, KV_ERR_UNSUPPORTED, &mark,
+                       "scheduler.preemption: swap is for caches that are kept whole, not for %s "
+                       "of %s; expected recompute",
+                       point->policy, point->model->name);
     return KV_OK;
 }
 

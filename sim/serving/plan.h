@@ -15,6 +15,8 @@ typedef struct kv_tier_config {
     double bandwidth, write_bandwidth; /* 0: not given */
     long long latency_ns;              /* -1: not given */
     int write;                         /* 0: back, 1: through */
+    char *link;                        /* name of a tier above; NULL: it has its own */
+    bool shared_link;
     char *replacement;
 } kv_tier_config;
 
@@ -37,6 +39,7 @@ typedef struct kv_serving_config {
     struct {
         long long max_batched_tokens, max_seqs;
         bool reserve_full_input;
+        int preemption; /* 0: recompute, 1: swap */
         char *queue, *routing;
     } scheduler;
     struct {

@@ -34,19 +34,21 @@ typedef struct kv__server {
     const kv_serving_listener *listener;
     kv_serving_result *result;
     kv_diag *diag;
-    kv_pool pool;         /* of kv__live */
-    int64_t entries;      /* KV entries that a token adds to what attention reads */
-    kv__live probe;       /* scratch of kv__keep_most */
-    int64_t next_arrival; /* of the next request; INT64_MAX: none */
+    kv_pool pool;                        /* of kv__live */
+    int64_t entries;                     /* KV entries that a token adds to what attention reads */
+    kv__live probe;                      /* scratch of kv__keep_most */
+    int64_t next_arrival;                /* of the next request; INT64_MAX: none */
+    int64_t link_free_ns[KV_MOST_TIERS]; /* of links that replicas share, as of a tier */
 } kv__server;
 
 /* A tier of one replica. Its link carries one transfer after the other, in order of request. */
 typedef struct kv__tier {
-    kv_block_cache *cache;
-    int64_t free_ns; /* when the link has carried all it was given */
-    int64_t seen_ns; /* until when block_ns is accounted */
-    int64_t clock;   /* counts accesses */
-    double block_ns; /* resident blocks over time */
+    kv_block_cache *cache; /* NULL: no prefix cache */
+    int64_t swapped;       /* blocks of preempted requests, beside those of the cache */
+    int64_t free_ns;       /* when its link, if it has one alone, has carried all it was given */
+    int64_t seen_ns;       /* until when block_ns is accounted */
+    int64_t clock;         /* counts accesses */
+    double block_ns;       /* resident blocks over time */
     kv_tier_result done;
 } kv__tier;
 
@@ -55,7 +57,8 @@ typedef struct kv__replica {
     kv__tier tier[KV_MOST_TIERS];
     int64_t time_ns; /* of the schedule under way */
     int64_t wake_ns; /* with no step under way: when something loaded arrives; INT64_MAX: nothing */
-    kv_err failed;   /* of a call that could not say so */
+    int64_t copied_ns; /* when all that was swapped out is copied: its memory is free */
+    kv_err failed;     /* of a call that could not say so */
     int index;
     kv__memory memory;
     kv__live **running; /* [max_seqs] in order of admission */
@@ -101,7 +104,26 @@ int32_t kv__tiers_split(const kv__replica *replica, const kv__live *live, int32_
                         int32_t more);
 /* Loads blocks from..to - 1 and sets when they arrive. */
 kv_err kv__tiers_load(kv__replica *replica, kv__live *live, int32_t from, int32_t to) KV_MUST_USE;
+/* Asks a tier to send bytes to a request, and sets when they arrive (what else it waits for comes
+ * later or earlier). */
+void kv__tier_deliver(kv__replica *replica, int number, kv__live *live, double bytes);
+/* Gives a transfer to a tier's link; when it is over. */
+int64_t kv__tier_carry(kv__replica *replica, int number, int64_t latency_ns, double bytes,
+                       double bandwidth);
+/* Adds the time since the last call to what the tier's blocks took; before their number changes. */
+void kv__tier_account(kv__replica *replica, kv__tier *tier);
+/* Evicts what a tier holds above its capacity. */
+void kv__tier_squeeze(kv__replica *replica, int number);
 /* Adds what the tiers of the replica did to the result. */
 void kv__tiers_sum(kv__replica *replica, kv_serving_result *result);
+
+/* --- Swap (swap.c)
+ * ---------------------------------------------------------------------------------- */
+
+/* Moves what a running request has computed to the first tier; its memory is the caller's to
+ * release. False if it is not to be swapped or the tier has no room: then it computes again. */
+bool kv__swap_out(kv__replica *replica, kv__live *live);
+/* Brings it back, all but the first `held` blocks, and sets when it arrives. */
+void kv__swap_in(kv__replica *replica, kv__live *live, int32_t held);
 
 #endif

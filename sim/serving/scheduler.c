@@ -88,7 +88,8 @@ static kv_err preempt_last(kv__replica *replica)
 {
     kv__live *victim = replica->running[--replica->running_count];
     const kv_keep *keep = replica->server->settings->keep;
-    kv_err err = kv__memory_release(&replica->memory, victim, keep == NULL);
+    bool swapped = kv__swap_out(replica, victim);
+    kv_err err = kv__memory_release(&replica->memory, victim, keep == NULL && !swapped);
     replica->pending_tokens += victim->computed_tokens;
     victim->computed_tokens = 0;
     victim->kept_at = victim->kept_until = 0;
@@ -182,12 +183,30 @@ typedef struct entry {
     int32_t room;               /* tokens that it holds memory for */
 } entry;
 
+/* The same for a request that was swapped out: all that is not in the cache is brought back. */
+static entry plan_return(const kv__replica *replica, const kv__live *live, kv__hit hit,
+                         int64_t budget)
+{
+    const kv_serving_settings *s = replica->server->settings;
+    int32_t size = s->block_tokens, computed = hit.blocks * size, all = kv__live_tokens(live);
+    entry e = {.hit = hit, .load_from = hit.blocks, .load_to = hit.blocks};
+    if (live->swapped_tokens > computed)
+        e.load_to = (live->swapped_tokens + size - 1) / size;
+    else
+        e.tokens = wanted(replica, live, computed, all - computed, budget);
+    e.room = e.load_to > e.load_from ? live->swapped_tokens : computed + e.tokens;
+    e.room = s->reserve_full_input ? all : e.room;
+    return e;
+}
+
 static entry plan_entry(const kv__replica *replica, const kv__live *live, int64_t budget)
 {
     const kv_serving_settings *s = replica->server->settings;
     entry e = {.hit = kv__memory_look(&replica->memory, live)};
     int32_t more = kv__tiers_look(replica, live, e.hit.blocks), all = kv__live_tokens(live);
     int32_t computed = e.hit.blocks * s->block_tokens;
+    if (live->swapped_tokens > 0)
+        return plan_return(replica, live, e.hit, budget);
     e.load_to = e.hit.blocks + more;
     e.load_from = more > 0 ? kv__tiers_split(replica, live, e.hit.blocks, more) : e.load_to;
     bool loads = e.load_from < e.load_to;
@@ -220,6 +239,24 @@ static int64_t takes(const kv__replica *replica, const kv__live *live, const ent
     return pages - found * s->keep->named_pages;
 }
 
+/* Begins to load what the entry says; sets which tokens arrive and when. */
+static kv_err load(kv__replica *replica, kv__live *live, const entry *e)
+{
+    int32_t size = replica->memory.block_tokens, swapped = live->swapped_tokens;
+    kv_err err = KV_OK;
+    if (swapped > 0)
+        kv__swap_in(replica, live, e->hit.blocks);
+    else if (e->load_from < e->load_to)
+        err = kv__tiers_load(replica, live, e->load_from, e->load_to);
+    if (e->load_from == e->load_to)
+        return err;
+    live->load_from = e->load_from * size;
+    live->load_to = swapped > 0 ? swapped : e->load_to * size;
+    if (e->tokens == 0 && live->ready_ns < replica->wake_ns)
+        replica->wake_ns = live->ready_ns;
+    return err;
+}
+
 static kv_err admit(kv__replica *replica, kv__live *live, const entry *e)
 {
     int32_t size = replica->memory.block_tokens, loaded = (e->load_to - e->load_from) * size;
@@ -232,20 +269,14 @@ static kv_err admit(kv__replica *replica, kv__live *live, const entry *e)
         live->cached_tokens = live->computed_tokens + loaded;
         live->loaded_tokens = loaded;
         live->admitted_ns = replica->time_ns;
-    } else {
+    } else if (live->swapped_tokens == 0) {
         replica->server->result->recomputed_tokens +=
             kv__live_tokens(live) - live->computed_tokens - loaded;
     }
     live->scheduled = e->tokens;
     replica->running[replica->running_count++] = live;
-    if (loaded > 0) {
-        err = kv__tiers_load(replica, live, e->load_from, e->load_to);
-        live->load_from = e->load_from * size;
-        live->load_to = e->load_to * size;
-        if (e->tokens == 0 && live->ready_ns < replica->wake_ns)
-            replica->wake_ns = live->ready_ns;
-    }
-    int32_t held = loaded > 0 ? live->load_to : 0, end = live->computed_tokens + e->tokens;
+    err = load(replica, live, e);
+    int32_t held = live->load_to, end = live->computed_tokens + e->tokens;
     return err == KV_OK ? grow(replica, live, (end > held ? end : held) - live->computed_tokens)
                         : err;
 }
@@ -457,15 +488,29 @@ static void set_end(kv__plan *plan)
     plan->end_ns = plan->start_ns + (int64_t)(fine >> KV_FINE_BITS);
 }
 
-/* A step is not over before what it reads has arrived: layers are computed as they come. */
-static void wait_for_loads(const kv__replica *replica, kv__plan *plan)
+/* Nanoseconds as fine time, at most half of what there is. */
+static int64_t fine_of(int64_t ns)
 {
+    const int64_t most_ns = INT64_MAX >> (KV_FINE_BITS + 1);
+    return (ns < most_ns ? ns : most_ns) << KV_FINE_BITS;
+}
+
+/* A step does not begin before the memory that it writes to is copied, and is not over before what
+ * it reads has arrived: layers are computed as they come. */
+static void wait_for_links(const kv__replica *replica, kv__plan *plan)
+{
+    int64_t first = plan->ramp.first, arrival_ns = 0;
+    if (replica->copied_ns > plan->start_ns)
+        first += fine_of(replica->copied_ns - plan->start_ns);
     for (int32_t i = 0; i < replica->running_count; i++) {
         const kv__live *live = replica->running[i];
-        int64_t wait = (live->loaded_ns - plan->start_ns) * ((int64_t)1 << KV_FINE_BITS);
-        if (live->scheduled > 0 && live->load_to == 0 && wait > plan->ramp.first)
-            plan->ramp.first = wait;
+        if (live->scheduled > 0 && live->load_to == 0 && live->loaded_ns > arrival_ns)
+            arrival_ns = live->loaded_ns;
     }
+    if (arrival_ns > plan->start_ns && fine_of(arrival_ns - plan->start_ns) > first)
+        first = fine_of(arrival_ns - plan->start_ns);
+    if (first > plan->ramp.first)
+        plan->ramp = (kv_step_ramp){first, 0, 1};
 }
 
 kv_err kv__replica_schedule(kv__replica *replica, int64_t time_ns)
@@ -495,8 +540,8 @@ kv_err kv__replica_schedule(kv__replica *replica, int64_t time_ns)
         kv_step_time_ramp(server->time, &plan->batch, &plan->ramp);
     else
         plan->ramp = (kv_step_ramp){kv_step_time_step(server->time, &plan->batch), 0, 1};
-    if (!plan->decode_only && server->settings->tiers > 0)
-        wait_for_loads(replica, plan);
+    if (server->settings->tiers > 0)
+        wait_for_links(replica, plan);
     plan->ramp.steps = plan_steps(replica, preempted);
     kv__replica_note_peak(replica);
     replica->now_ns = time_ns;

@@ -37,6 +37,8 @@ typedef struct kv_tier_settings {
     int64_t capacity_blocks;
     double read_bandwidth, write_bandwidth; /* bytes per second: to the GPU, and into the tier */
     int64_t latency_ns;                     /* of one transfer to the GPU */
+    int link;         /* whose link it uses: its own place, or that of a tier above */
+    bool shared_link; /* all replicas share that link, if it is its own */
     const kv_replacement *replacement;
     bool write_through; /* blocks are written when they are made, not when the level above drops
                            them */
@@ -67,6 +69,7 @@ typedef struct kv_serving_settings {
     int64_t max_context_tokens; /* longer requests are rejected; 0: no limit */
     int replicas;
     bool reserve_full_input; /* admit only what fits whole */
+    bool swap;               /* who is preempted moves to tier[0]; keep must be NULL */
     bool stepwise;
     kv_tier_settings tier[KV_MOST_TIERS]; /* from the fastest down */
     int tiers;

@@ -4,7 +4,8 @@
  *
  * Blocks go down when the level above drops them (write-back) or, into the first tier, when they
  * are made (write-through). What a full tier drops goes to the next. A block that is brought up
- * stays where it was. Every byte takes time on its tier's link; writes delay later reads. */
+ * stays where it was. Every byte takes time on its tier's link, which may be that of a tier above
+ * or of other replicas too; transfers take their turns on it, and writes delay later reads. */
 #include "config.h"
 
 #include "sim/serving/replica.h"
@@ -16,28 +17,65 @@ static const kv_tier_settings *settings_of(const kv__replica *replica, int tier)
     return &replica->server->settings->tier[tier];
 }
 
-static void account(kv__replica *replica, kv__tier *tier)
+/* Blocks that a tier holds. */
+static int64_t count_of(const kv__tier *tier)
 {
-    int64_t count = kv_block_cache_count(tier->cache);
+    return tier->swapped + (tier->cache != NULL ? kv_block_cache_count(tier->cache) : 0);
+}
+
+void kv__tier_account(kv__replica *replica, kv__tier *tier)
+{
+    int64_t count = count_of(tier);
     tier->block_ns += (double)count * (double)(replica->time_ns - tier->seen_ns);
     tier->seen_ns = replica->time_ns;
 }
 
-/* When a transfer that is asked for now is over. */
-static int64_t over_at(const kv__replica *replica, const kv__tier *tier, int64_t latency_ns,
+/* When the link of a tier has carried all it was given. */
+static int64_t *link_free(kv__replica *replica, int number)
+{
+    int link = settings_of(replica, number)->link;
+    return settings_of(replica, link)->shared_link ? &replica->server->link_free_ns[link]
+                                                   : &replica->tier[link].free_ns;
+}
+
+static int64_t free_at(const kv__replica *replica, int number)
+{
+    int link = settings_of(replica, number)->link;
+    return settings_of(replica, link)->shared_link ? replica->server->link_free_ns[link]
+                                                   : replica->tier[link].free_ns;
+}
+
+/* When a transfer is over that is asked for now, on a link that is busy until then. */
+static int64_t over_at(const kv__replica *replica, int64_t free_ns, int64_t latency_ns,
                        double bytes, double bandwidth)
 {
-    int64_t start = tier->free_ns > replica->time_ns ? tier->free_ns : replica->time_ns;
+    int64_t start = free_ns > replica->time_ns ? free_ns : replica->time_ns;
     return start + latency_ns + (int64_t)ceil(bytes / bandwidth * 1e9);
 }
 
-static int64_t carry(kv__replica *replica, kv__tier *tier, int64_t latency_ns, double bytes,
-                     double bandwidth)
+int64_t kv__tier_carry(kv__replica *replica, int number, int64_t latency_ns, double bytes,
+                       double bandwidth)
 {
-    int64_t start = tier->free_ns > replica->time_ns ? tier->free_ns : replica->time_ns;
-    tier->free_ns = over_at(replica, tier, latency_ns, bytes, bandwidth);
-    tier->done.busy_ns += tier->free_ns - start;
-    return tier->free_ns;
+    int64_t *free_ns = link_free(replica, number);
+    int64_t start = *free_ns > replica->time_ns ? *free_ns : replica->time_ns;
+    *free_ns = over_at(replica, *free_ns, latency_ns, bytes, bandwidth);
+    replica->tier[number].done.busy_ns += *free_ns - start;
+    return *free_ns;
+}
+
+static void put(kv__replica *replica, int number, uint64_t key);
+
+void kv__tier_squeeze(kv__replica *replica, int number)
+{
+    kv__tier *tier = &replica->tier[number];
+    kv_evicted evicted;
+    while (tier->cache != NULL && count_of(tier) > settings_of(replica, number)->capacity_blocks &&
+           kv_block_cache_evict(tier->cache, NULL, &evicted)) {
+        tier->done.evictions++;
+        put(replica, number + 1, evicted.key);
+    }
+    int64_t count = count_of(tier);
+    tier->done.peak_blocks = count > tier->done.peak_blocks ? count : tier->done.peak_blocks;
 }
 
 /* Uses a block of a tier, bringing it in if it is absent; what that drops goes down. */
@@ -50,21 +88,20 @@ static void put(kv__replica *replica, int number, uint64_t key)
     kv_access access = {.key = key, .time = tier->clock++, .next_use = KV_NEVER};
     bool absent = kv_block_cache_find(tier->cache, key) == KV_NO_SLOT;
     kv_evicted evicted = {0};
-    account(replica, tier);
+    kv__tier_account(replica, tier);
     kv_err err = kv_block_cache_use(tier->cache, &access, &evicted, NULL);
     if (err != KV_OK)
         replica->failed = err == KV_END ? KV_ERR_BUG : err;
     if (absent) {
-        carry(replica, tier, 0, kv_serving_cached_bytes(replica->server->settings),
-              s->write_bandwidth);
+        kv__tier_carry(replica, number, 0, kv_serving_cached_bytes(replica->server->settings),
+                       s->write_bandwidth);
         tier->done.blocks_in++;
     }
-    int64_t count = kv_block_cache_count(tier->cache);
-    tier->done.peak_blocks = count > tier->done.peak_blocks ? count : tier->done.peak_blocks;
     if (evicted.happened) {
         tier->done.evictions++;
         put(replica, number + 1, evicted.key);
     }
+    kv__tier_squeeze(replica, number);
 }
 
 static void put_first(void *closure, uint64_t key)
@@ -135,17 +172,21 @@ static void bytes_by_tier(const kv__replica *replica, const kv__live *live, int3
 static int64_t load_ns(const kv__replica *replica, const kv__live *live, int32_t from, int32_t to)
 {
     double bytes[KV_MOST_TIERS];
-    int64_t longest = 0;
+    int64_t free_ns[KV_MOST_TIERS], last = replica->time_ns;
+    int tiers = replica->server->settings->tiers;
     bytes_by_tier(replica, live, from, to, bytes);
-    for (int t = 0; t < replica->server->settings->tiers; t++) {
+    for (int t = 0; t < tiers; t++)
+        free_ns[t] = free_at(replica, t);
+    for (int t = 0; t < tiers; t++) {
         const kv_tier_settings *s = settings_of(replica, t);
-        int64_t over = bytes[t] > 0 ? over_at(replica, &replica->tier[t], s->latency_ns, bytes[t],
-                                              s->read_bandwidth) -
-                                          replica->time_ns
-                                    : 0;
-        longest = over > longest ? over : longest;
+        if (bytes[t] == 0)
+            continue;
+        int64_t over =
+            over_at(replica, free_ns[s->link], s->latency_ns, bytes[t], s->read_bandwidth);
+        free_ns[s->link] = over;
+        last = over > last ? over : last;
     }
-    return longest;
+    return last - replica->time_ns;
 }
 
 /* Nanoseconds that computing blocks from..to - 1 takes with nothing else in the step. */
@@ -182,6 +223,17 @@ int32_t kv__tiers_split(const kv__replica *replica, const kv__live *live, int32_
     return low;
 }
 
+void kv__tier_deliver(kv__replica *replica, int number, kv__live *live, double bytes)
+{
+    const kv_serving_settings *settings = replica->server->settings;
+    const kv_tier_settings *s = settings_of(replica, number);
+    int64_t end = kv__tier_carry(replica, number, s->latency_ns, bytes, s->read_bandwidth);
+    double rest = bytes / s->read_bandwidth * 1e9 * (1 - 1 / (double)settings->layers);
+    int64_t ready = settings->overlap ? end - (int64_t)rest : end;
+    live->loaded_ns = end > live->loaded_ns ? end : live->loaded_ns;
+    live->ready_ns = ready > live->ready_ns ? ready : live->ready_ns;
+}
+
 kv_err kv__tiers_load(kv__replica *replica, kv__live *live, int32_t from, int32_t to)
 {
     const kv_serving_settings *settings = replica->server->settings;
@@ -189,18 +241,13 @@ kv_err kv__tiers_load(kv__replica *replica, kv__live *live, int32_t from, int32_
     live->ready_ns = live->loaded_ns = replica->time_ns;
     bytes_by_tier(replica, live, from, to, bytes);
     for (int t = 0; t < settings->tiers; t++) {
-        const kv_tier_settings *s = settings_of(replica, t);
         kv__tier *tier = &replica->tier[t];
         if (bytes[t] == 0)
             continue;
-        int64_t end = carry(replica, tier, s->latency_ns, bytes[t], s->read_bandwidth);
-        double rest = bytes[t] / s->read_bandwidth * 1e9 * (1 - 1 / (double)settings->layers);
-        int64_t ready = settings->overlap ? end - (int64_t)rest : end;
+        kv__tier_deliver(replica, t, live, bytes[t]);
         int64_t blocks = llround(bytes[t] / kv_serving_cached_bytes(settings));
         tier->done.blocks_out += blocks;
         tier->done.hit_tokens += blocks * settings->block_tokens;
-        live->loaded_ns = end > live->loaded_ns ? end : live->loaded_ns;
-        live->ready_ns = ready > live->ready_ns ? ready : live->ready_ns;
     }
     for (int32_t i = to; i-- > from;) { /* tail first, as the GPU frees */
         int t = holder(replica, kv__block_key(live, i));
@@ -220,10 +267,8 @@ void kv__tiers_sum(kv__replica *replica, kv_serving_result *result)
     for (int t = 0; t < replica->server->settings->tiers; t++) {
         kv__tier *tier = &replica->tier[t];
         kv_tier_result *sum = &result->tier[t];
-        if (tier->cache == NULL)
-            continue;
         replica->time_ns = result->end_ns > replica->time_ns ? result->end_ns : replica->time_ns;
-        account(replica, tier);
+        kv__tier_account(replica, tier);
         sum->peak_blocks += tier->done.peak_blocks;
         sum->blocks_in += tier->done.blocks_in;
         sum->blocks_out += tier->done.blocks_out;
