@@ -417,6 +417,12 @@ static void test_tier(void **state)
     assert_int_equal(result.tier[0].blocks_out, 5);
     assert_int_equal(result.tier[0].busy_ns, 5 * 1000 + 5003000); /* written at 1 us each */
     kv_serving_result_fini(&result);
+    for (int i = 0; i < 3; i++) /* the same after eight months */
+        load->want[i].in.arrival_ns += (int64_t)20000000000000000;
+    serve(h, &settings, load, &result);
+    assert_int_equal(load->got[2].ttft_ns, 5003000 + step_ns);
+    assert_int_equal(result.itl.count, 0);
+    kv_serving_result_fini(&result);
     settings.overlap =
         true; /* the step begins with the first of two layers: it ends with the load */
     serve(h, &settings, load, &result);
