@@ -54,19 +54,55 @@ static void add(bench *b, const char *text)
                                         .chunk_tokens = first % 2 ? 16 : 0};
 }
 
+static int descending(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x < y) - (x > y);
+}
+
+/* What is read is there, in order, and no better than the same number of the row's best. */
+static void check_row(void *closure, const kv_replay_read *e)
+{
+    float best[128];
+    double recall = 0, most = 0;
+    int *rows = closure;
+    assert_true(e->count >= 1 && e->count <= e->presents && e->presents <= 128);
+    for (int i = 0, j = 0; i < e->count; i++) {
+        assert_true(i == 0 || e->chosen[i] > e->chosen[i - 1]);
+        while (j < e->presents && e->present[j] < e->chosen[i])
+            j++;
+        assert_true(j < e->presents && e->present[j] == e->chosen[i]);
+        recall += e->row[e->chosen[i]];
+    }
+    for (int j = 0; j < e->presents; j++)
+        best[j] = e->row[e->present[j]];
+    assert_int_equal(e->present[e->presents - 1], e->position);
+    qsort(best, (size_t)e->presents, sizeof *best, descending);
+    for (int i = 0; i < e->count; i++)
+        most += best[i];
+    assert_true(recall <= most + 1e-6);
+    ++*rows;
+}
+
 static kv_replay_result run(const bench *b, int first, int count, int example)
 {
     kv_diag diag = {0};
     kv_replay *replay;
     kv_replay_result result;
-    kv_replay_options options = {
-        .seed = 7, .page_tokens = 16, .prefill_token_s = 1, .decode_step_s = 1};
+    int rows = 0;
+    kv_replay_options options = {.seed = 7,
+                                 .page_tokens = 16,
+                                 .prefill_token_s = 1,
+                                 .decode_step_s = 1,
+                                 .watch_read = check_row,
+                                 .watch_closure = &rows};
     assert_int_equal(kv_replay_new(b->point + first, count, kv_attention_shape(b->trace), &options,
                                    &replay, &diag),
                      KV_OK);
     if (kv_replay_example(replay, b->trace, example, &result, &diag) != KV_OK)
         fail_msg("%s", diag.text);
     kv_replay_free(replay);
+    assert_true(rows > 0);
     return result;
 }
 

@@ -467,6 +467,23 @@ static row_head row_head_of(kv__lane *lane, const kv__stage *stage, int kv_head,
                       .value = value != NULL && s->value != NULL ? s->value : value};
 }
 
+static void tell(const kv__lane *lane, const kv__stage *stage, const kv_read_row *row, int count)
+{
+    const kv_replay_options *options = &stage->replay->options;
+    const kv_replay_read event = {.point = lane->group->point[0],
+                                  .layer = stage->view.layer,
+                                  .query_head = row->query_head,
+                                  .position = row->position,
+                                  .prefill = row->prefill,
+                                  .present = row->present,
+                                  .presents = row->presents,
+                                  .chosen = lane->parts->chosen,
+                                  .count = count,
+                                  .row = row->row};
+    if (options->watch_read != NULL)
+        options->watch_read(options->watch_closure, &event);
+}
+
 /* Fills p->chosen and returns how many. */
 static int choose(const kv__lane *lane, const kv__stage *stage, const row_head *at, int query_head)
 {
@@ -488,10 +505,15 @@ static int choose(const kv__lane *lane, const kv__stage *stage, const row_head *
                        .work = stage->view.work,
                        .order = p->order,
                        .channel = p->channel};
-    if (read == NULL || !(read->phases & phase))
-        return kv_read_everything(&row, p->chosen);
-    row.config = read_config(lane->group);
-    return read->select(&row, p->chosen);
+    int count;
+    if (read == NULL || !(read->phases & phase)) {
+        count = kv_read_everything(&row, p->chosen);
+    } else {
+        row.config = read_config(lane->group);
+        count = read->select(&row, p->chosen);
+    }
+    tell(lane, stage, &row, count);
+    return count;
 }
 
 /* Attention over the chosen entries from the stored keys, into p->weight at their positions. */

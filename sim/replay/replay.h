@@ -31,6 +31,16 @@ typedef struct kv_replay_watch {
     int presents;
 } kv_replay_watch;
 
+/* What one query head reads at a measured row, of points with transforms or a read policy. */
+typedef struct kv_replay_read {
+    int point, layer, query_head;
+    int position;                    /* of the query */
+    bool prefill;                    /* the row's phase, see policies/read.h */
+    const int32_t *present, *chosen; /* [presents] and [count], ascending */
+    int presents, count;
+    const float *row; /* [position + 1] recorded probabilities */
+} kv_replay_read;
+
 /* What is there when a policy first decides for a whole prompt. */
 typedef enum kv_compress_with {
     /* The prompt with its first question: later turns of `multi_turn` find what that left, and so
@@ -49,7 +59,8 @@ typedef struct kv_replay_options {
     int compress_with;      /* kv_compress_with */
     bool keep_sets;         /* report what is retained after the last prompt chunk */
     void (*watch)(void *closure, const kv_replay_watch *event); /* after every step; NULL: none */
-    void *watch_closure;
+    void (*watch_read)(void *closure, const kv_replay_read *event); /* at each row; NULL: none */
+    void *watch_closure;                                            /* of both */
 } kv_replay_options;
 
 typedef struct kv_replay kv_replay; /* a sweep prepared for one recorded model shape; immutable */
