@@ -24,6 +24,7 @@
 #include "models/device.h"
 #include "models/model.h"
 #include "policies/counts.h"
+#include "policies/method.h"
 #include "policies/retention.h"
 #include "policies/retention_params.h"
 #include "policies/scoring.h"

@@ -447,6 +447,8 @@ static void damaged_files_never_crash(void **state)
     static const char base[] = "name: fuzz\nseed: 3\nmodel: {a: &a [1, 2], b: *a}\n"
                                "attention:\n  traces: [recall.h5, 'b*.h5']\n  tasks: [x, \"y\"]\n"
                                "  policies:\n    - full\n    - full: {chunk_size: [8, 16, whole]}\n"
+                               "    - [snapkv: {keep: [0.1, 0.2]}, topk: {read: [4, 8]}]\n"
+                               "    - rocketkv: {compression: [2, 4.5]}\n"
                                "  chunk_size: [32, whole]\n  critical: {threshold: 0.9}\n"
                                "  step_time: {prefill_token: 0.1ms, decode: 20ms}\n"
                                "  keep_sets: true\n  page_size: 16\n";
