@@ -4,6 +4,7 @@
 
 #include "policies/method.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define KV_TRANSFORM(id) extern const kv_transform kv__transform_##id;
@@ -50,21 +51,29 @@ const char *kv_family_name(kv_family family)
 #define COMMON(policy)                                                                             \
     .name = (policy)->name, .brief = (policy)->brief, .cite = (policy)->cite,                      \
     .stage = (policy)->stage, .config_bytes = (policy)->config_bytes, .params = (policy)->params,  \
-    .presets = (policy)->presets
+    .presets = (policy)->presets, .needs = (policy)->needs
 
 kv_method kv_method_of_retention(const kv_retention *policy)
 {
-    return (kv_method){.family = KV_FAMILY_RETENTION, .retention = policy, COMMON(policy)};
+    kv_method m = {.family = KV_FAMILY_RETENTION, .retention = policy, COMMON(policy)};
+    m.needs |= policy->observe != NULL ? KV_NEEDS_EVERY_ROW : 0;
+    return m;
 }
 
 kv_method kv_method_of_transform(const kv_transform *policy)
 {
-    return (kv_method){.family = KV_FAMILY_TRANSFORM, .transform = policy, COMMON(policy)};
+    kv_method m = {.family = KV_FAMILY_TRANSFORM, .transform = policy, COMMON(policy)};
+    m.needs |= policy->changes & KV_CHANGES_KEYS ? KV_NEEDS_KEYS | KV_NEEDS_QUERIES : 0;
+    m.needs |= policy->changes & KV_CHANGES_VALUES ? KV_NEEDS_VALUES : 0;
+    m.needs |= policy->observers != NULL ? KV_NEEDS_OBSERVERS : 0;
+    return m;
 }
 
 kv_method kv_method_of_read(const kv_read *policy)
 {
-    return (kv_method){.family = KV_FAMILY_READ, .read = policy, COMMON(policy)};
+    kv_method m = {.family = KV_FAMILY_READ, .read = policy, COMMON(policy)};
+    m.needs |= policy->observers != NULL ? KV_NEEDS_OBSERVERS : 0;
+    return m;
 }
 
 enum {
@@ -103,6 +112,26 @@ bool kv_method_find(const char *name, kv_method *out)
             return true;
     }
     return false;
+}
+
+void kv_method_needs(const kv_method *method, char *out, size_t out_bytes)
+{
+    static const struct {
+        unsigned need;
+        const char *words;
+    } table[] = {{KV_NEEDS_QUERIES, "q"},
+                 {KV_NEEDS_KEYS, "k"},
+                 {KV_NEEDS_VALUES, "v"},
+                 {KV_NEEDS_MODALITY, "modality"},
+                 {KV_NEEDS_EVERY_ROW, "every row"},
+                 {KV_NEEDS_OBSERVERS, "rows of a window"},
+                 {KV_NEEDS_EVENT_ROWS, "the last row of each step after which entries leave"}};
+    size_t used = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < sizeof table / sizeof *table && used < out_bytes; i++)
+        if (method->needs & table[i].need)
+            used += (size_t)snprintf(out + used, out_bytes - used, "%s%s", used > 0 ? ", " : "",
+                                     table[i].words);
 }
 
 kv_err kv_method_check(const kv_method *method, const void *config, const kv_mark *mark,

@@ -30,6 +30,7 @@ typedef struct kv_method {
     size_t config_bytes;
     const kv_param *params;
     const kv_preset *presets; /* NULL: none */
+    unsigned needs;           /* KV_NEEDS_* whatever the settings */
 } kv_method;
 
 /* A policy with its settings, as a part of a point. */
@@ -50,6 +51,10 @@ kv_method kv_method_of_transform(const kv_transform *policy);
 kv_method kv_method_of_read(const kv_read *policy);
 /* The policy of that name in any family; false: there is none. */
 bool kv_method_find(const char *name, kv_method *out);
+
+/* What a recording must hold for it, whatever the settings, in words: "keys, every row"; "" if
+ * nothing but the rows that are measured. */
+void kv_method_needs(const kv_method *method, char *out, size_t out_bytes);
 
 /* Checks one configuration as its family does. */
 kv_err kv_method_check(const kv_method *method, const void *config, const kv_mark *mark,

@@ -9,14 +9,17 @@
 static kv_err visit_policies(kv_list_show *show, void *closure, kv_diag *diag)
 {
     for (int i = 0; i < kv_methods(); i++) {
+        char needs[128];
         kv_method m = kv_method_get(i);
-        const kv_fact facts[] = {{"stage", m.stage}, {"source", m.cite}};
+        kv_method_needs(&m, needs, sizeof needs);
+        const kv_fact facts[] = {
+            {"stage", m.stage}, {"source", m.cite}, {"needs", needs[0] != '\0' ? needs : NULL}};
         const kv_listed item = {.name = m.name,
                                 .group = kv_family_name(m.family),
                                 .stage = m.stage,
                                 .brief = m.brief,
                                 .facts = facts,
-                                .fact_count = 2,
+                                .fact_count = 3,
                                 .params = m.params,
                                 .presets = m.presets};
         show(closure, &item);

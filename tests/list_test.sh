@@ -33,6 +33,8 @@ says 'kinds' 0 '^policies  *which' "$KVSIM" list
 says 'policies' 0 '^snapkv  *retention  *compression  *keeps' "$KVSIM" list policies
 says 'read policies' 0 '^topk  *read  *loading  *reads' "$KVSIM" list policies
 says 'a policy shows its bounds' 0 'a fraction from 0 to 1' "$KVSIM" list policies snapkv
+says 'a policy shows what a recording must hold' 0 'needs  *q, k, every row$' \
+    "$KVSIM" list policies infllm
 says 'a policy shows its presets' 0 'window=64' "$KVSIM" list policies snapkv
 says 'models' 0 '^llama-3.1-8b' "$KVSIM" list models
 # 32 layers x 8 heads x 128 x 2 (keys, values) x 2 bytes = 131072
