@@ -145,10 +145,10 @@ static kv_err store_examples(kv_run *run, const kv_points_plan *plan, kv_diag *d
             err = kv_fail_memory(diag);
             break;
         }
-        kv__sql_bind(insert, 1, "iitttidttii", kv_run_id(run), (long long)e, name, example->name,
-                     example->task, (long long)example->turns, example->full_score, example->trace,
-                     example->digest, (long long)example->calibrates,
-                     (long long)example->calibration_only);
+        kv__sql_bind(insert, 1, "iitttiidttii", kv_run_id(run), (long long)e, name, example->name,
+                     example->task, (long long)example->turns, (long long)example->prompt_tokens,
+                     example->full_score, example->trace, example->digest,
+                     (long long)example->calibrates, (long long)example->calibration_only);
         err = kv__sql_run(results, insert, diag);
         free(name);
     }
@@ -277,6 +277,7 @@ static kv_err load_example(sqlite3_stmt *row, kv_example_info *example, char **u
     example->full_score = kv__sql_double(row, 6);
     example->calibrates = sqlite3_column_int(row, 7) != 0;
     example->calibration_only = sqlite3_column_int(row, 8) != 0;
+    example->prompt_tokens = sqlite3_column_int(row, 9);
     return err;
 }
 
@@ -314,7 +315,8 @@ static kv_err load_examples(kv_results *results, long long run_id, kv_plan *plan
     if (err == KV_OK)
         err = kv__sql_prepare(results,
                               "SELECT trace, digest, name, task, example, turns, full_score, "
-                              "calibrates, calibration_only FROM example WHERE run_id = ? "
+                              "calibrates, calibration_only, prompt_tokens FROM example "
+                              "WHERE run_id = ? "
                               "ORDER BY number",
                               &rows, diag);
     kv_example_info *examples = calloc((size_t)count + 1, sizeof *examples);
@@ -408,8 +410,8 @@ static bool same_example(const kv_example_info *a, const kv_example_info *b)
 {
     return same_text(a->trace, b->trace) && same_text(a->digest, b->digest) &&
            same_text(a->name, b->name) && same_text(a->task, b->task) && a->turns == b->turns &&
-           same_real(a->full_score, b->full_score) && a->calibrates == b->calibrates &&
-           a->calibration_only == b->calibration_only;
+           a->prompt_tokens == b->prompt_tokens && same_real(a->full_score, b->full_score) &&
+           a->calibrates == b->calibrates && a->calibration_only == b->calibration_only;
 }
 
 static bool same_settings(const kv_points_plan *a, const kv_points_plan *b)

@@ -36,6 +36,7 @@ typedef struct kv_example_info {
     const char *name;   /* in the trace */
     const char *task;
     int turns;             /* T >= 1 */
+    int prompt_tokens;     /* P */
     double full_score;     /* 0..1 */
     bool calibrates;       /* the accuracies that were measured are those of such examples */
     bool calibration_only; /* as above; such an example calibrates */

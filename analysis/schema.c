@@ -55,6 +55,7 @@ static const kv_column example_columns[] = {
     {"name", "TEXT NOT NULL", "", "its name in the trace"},
     {"task", "TEXT NOT NULL", "", "task it belongs to"},
     {"turns", "INTEGER NOT NULL", "", "questions it asks"},
+    {"prompt_tokens", "INTEGER NOT NULL", "tokens", "before its first answer"},
     {"full_score", "REAL", "fraction", "the model's score with the full cache"},
     {"trace", "TEXT NOT NULL", "", "path of its trace, as the experiment has it"},
     {"digest", "TEXT NOT NULL", "", "SHA-256 of that trace"},
@@ -251,7 +252,8 @@ static const kv_table attention_tables[] = {
      .rest = "PRIMARY KEY (point_id, example)",
      .without_rowid = true},
     {.name = "retained_set",
-     .help = "Which KV entries stay; filled when the experiment says `keep_sets: true`.",
+     .help = "Which KV entries stay; filled when the experiment says `keep_sets: true` and, for "
+             "policies whose counts depend on scores, when it also serves requests.",
      .column = retained_set_columns,
      .rest = "PRIMARY KEY (point_id, example, layer, kv_head)",
      .without_rowid = true},

@@ -4,6 +4,7 @@
 
 #include "policies/counts.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 static kv_schedule schedule_of(const kv_counts_rule *rule)
@@ -13,24 +14,35 @@ static kv_schedule schedule_of(const kv_counts_rule *rule)
 
 static bool is_split(const kv_counts_rule *rule)
 {
-    return rule->plan == NULL && rule->policy->head_share != NULL;
+    return rule->plan == NULL && rule->profile == NULL && rule->policy->head_share != NULL;
 }
 
 int kv_counts_groups(const kv_counts_rule *rule)
 {
-    if (rule->plan != NULL)
+    if (rule->plan != NULL || rule->profile != NULL)
         return rule->kv_heads;
     return is_split(rule) ? 2 : 1;
 }
 
 double kv_counts_group_heads(const kv_counts_rule *rule, int group)
 {
-    if (rule->plan != NULL)
+    if (rule->plan != NULL || rule->profile != NULL)
         return 1;
     if (!is_split(rule))
         return rule->kv_heads;
     double share = rule->policy->head_share(rule->config);
     return rule->kv_heads * (group == 0 ? share : 1 - share);
+}
+
+/* What a profile makes of a quota. */
+static long long by_profile(const kv_counts_rule *rule, const kv_quota_query *of)
+{
+    kv_quota_query query = *of;
+    if (!query.own_chunk)
+        query.candidates = query.prompt_tokens;
+    double share = rule->profile[query.layer * rule->kv_heads + query.kv_head];
+    return (long long)floor(share * (double)kv_retention_quota(rule->policy, rule->config, &query) +
+                            0.5);
 }
 
 /* How many of `candidates` entries stay when the policy is asked. */
@@ -49,7 +61,9 @@ static long long stay(const kv_counts_rule *rule, int layer, int group, long lon
         .published = rule->published,
         .plan = rule->plan,
     };
-    long long quota = kv_retention_quota(rule->policy, rule->config, &query);
+    long long quota = rule->profile != NULL
+                          ? by_profile(rule, &query)
+                          : kv_retention_quota(rule->policy, rule->config, &query);
     return quota < 0 ? 0 : quota < candidates ? quota : candidates;
 }
 

@@ -28,6 +28,10 @@ typedef struct kv_counts_rule {
     int kv_heads;            /* of one layer */
     long long prompt_tokens; /* P */
     bool published;          /* as a paper's evaluation formula counts, see kv_quota_query */
+    /* [layers * kv_heads] of policies whose counts depend on scores: what a head keeps on average,
+     * over its quota; NULL: the quota is what it keeps. While decoding the quota is that of the
+     * prompt, so that an event keeps what the event before it kept. */
+    const double *profile;
 } kv_counts_rule;
 
 /* A block by where it stands. */
@@ -38,7 +42,7 @@ typedef enum kv_block_kind {
 } kv_block_kind;
 
 /* The KV heads of a layer fall into groups that keep equal counts: every head is one where the
- * policy has a plan, two by `head_share`, else one. */
+ * policy has a plan or the rule a profile, two by `head_share`, else one. */
 int kv_counts_groups(const kv_counts_rule *rule);
 /* KV heads of one group; a real number under `head_share`. They sum to kv_heads. */
 double kv_counts_group_heads(const kv_counts_rule *rule, int group);

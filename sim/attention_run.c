@@ -103,8 +103,10 @@ static kv_err plan_calibration(const kv_attention_config *attention, kv_sweep_pl
 
 static kv_sweep sweep_of(const kv_attention_job *job, int threads)
 {
-    return kv_sweep_plan_sweep(&job->plan, &job->experiment->attention, job->experiment->seed,
-                               job->entry_bytes, threads);
+    kv_sweep sweep = kv_sweep_plan_sweep(&job->plan, &job->experiment->attention,
+                                         job->experiment->seed, job->entry_bytes, threads);
+    sweep.options.keep_profiles = job->experiment->serving != NULL;
+    return sweep;
 }
 
 kv_err kv_attention_prepare(const kv_experiment *experiment,

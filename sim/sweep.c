@@ -118,6 +118,8 @@ static int list_sets(const family *f, const kv_sweep *sweep, const kv_replay_res
             continue;
         for (int i = 0; i < per_point; i++) {
             const kv_retained *retained = &result->retained[(size_t)p * per_point + i];
+            if (retained->position == NULL)
+                continue;
             sets[n++] = (kv_retained_set){f->point[p], i / result->kv_heads, i % result->kv_heads,
                                           retained->position, retained->count};
         }

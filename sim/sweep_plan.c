@@ -83,6 +83,7 @@ static kv_err add_example(kv_sweep_plan *plan, int trace, int index, bool calibr
                                                          .info = {.name = e->name,
                                                                   .task = e->task,
                                                                   .turns = e->turns,
+                                                                  .prompt_tokens = e->prompt_tokens,
                                                                   .full_score = e->full_score,
                                                                   .calibrates = calibrates,
                                                                   .calibration_only = calibrates}};

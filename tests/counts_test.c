@@ -199,7 +199,7 @@ static void decoding_jumps_as_it_steps(void **state)
         kv_retention_config config = {.budget_tokens = between(&random, 1, 60),
                                       .interval_steps = between(&random, 1, 9),
                                       .evict = (int)between(&random, KV_POSTFILL, KV_ONLINE)};
-        kv_counts_rule rule = {&by_layer, &config, NULL, LAYERS, KV_HEADS, 50, false};
+        kv_counts_rule rule = {&by_layer, &config, NULL, LAYERS, KV_HEADS, 50, false, NULL};
         long long generated = between(&random, 0, 40), steps = between(&random, 0, 90);
         long long before = between(&random, 0, 30), now = before;
         long long every = kv_counts_decode_interval(&rule);
@@ -217,7 +217,7 @@ static void decoding_jumps_as_it_steps(void **state)
 static void long_sequences_are_exact(void **state)
 {
     kv_retention_config config = {.budget_tokens = 499, .evict = KV_ONLINE};
-    kv_counts_rule rule = {&by_layer, &config, NULL, 1, 1, 1000000, false};
+    kv_counts_rule rule = {&by_layer, &config, NULL, 1, 1, 1000000, false, NULL};
     kv_counts_sum sum;
     kv_diag diag = {0};
     assert_int_equal(kv_counts_replay(&rule, NULL, 1, 1000000, &sum, &diag), KV_OK);

@@ -88,15 +88,41 @@ static void *prepare(const kv_point_spec *spec)
     return plan;
 }
 
+/* What a replay and transforms may add: profiles, shares of reads, entries left plain. */
+static kv_keep *make_any_keep(const kv_model *model, const kv_point_spec *spec, void *plan,
+                              long long chunk, int32_t page, uint64_t *random)
+{
+    double profile[LAYERS * KV_HEADS];
+    kv_keep *keep = NULL;
+    kv_diag diag = {0};
+    for (int i = 0; i < LAYERS * KV_HEADS; i++)
+        profile[i] = (double)between(random, 0, 200) / 100;
+    kv_keep_spec make = {.rule = {.policy = spec->policy, .config = spec->config, .plan = plan},
+                         .format = kv_model_cache_format(model),
+                         .chunk_tokens = chunk,
+                         .page_tokens = page,
+                         .step_tokens = between(random, 8, 120),
+                         .read_share = draw(random) % 2 ? 1 : (double)between(random, 1, 99) / 100,
+                         .prefill_share = draw(random) % 2 ? 1 : 0.3,
+                         .extra_entries = draw(random) % 2 ? 0 : between(random, 1, 20)};
+    make.rule.profile = draw(random) % 4 == 0 ? profile : NULL;
+    assert_int_equal(kv_keep_new(model, &make, &keep, &diag), KV_OK);
+    return keep;
+}
+
 static kv_keep *make_keep(const kv_model *model, const kv_point_spec *spec, void *plan,
                           long long chunk, int32_t page, int64_t step)
 {
     kv_keep *keep = NULL;
     kv_diag diag = {0};
-    kv_counts_rule rule = {.policy = spec->policy, .config = spec->config, .plan = plan};
-    assert_int_equal(
-        kv_keep_new(model, &rule, kv_model_cache_format(model), chunk, page, step, &keep, &diag),
-        KV_OK);
+    kv_keep_spec make = {.rule = {.policy = spec->policy, .config = spec->config, .plan = plan},
+                         .format = kv_model_cache_format(model),
+                         .chunk_tokens = chunk,
+                         .page_tokens = page,
+                         .step_tokens = step,
+                         .read_share = 1,
+                         .prefill_share = 1};
+    assert_int_equal(kv_keep_new(model, &make, &keep, &diag), KV_OK);
     return keep;
 }
 
@@ -398,8 +424,7 @@ static void one_round(const hardware *h, const kv_point_spec *spec, workload *lo
     static const long long chunks[] = {0, 5, 17, 40};
     void *plan = prepare(spec);
     int32_t block = (int32_t)between(random, 1, 9);
-    kv_keep *keep =
-        make_keep(h->model, spec, plan, chunks[draw(random) % 4], block, between(random, 8, 120));
+    kv_keep *keep = make_any_keep(h->model, spec, plan, chunks[draw(random) % 4], block, random);
     kv_serving_settings settings = make_settings(random, keep, block);
     kv_serving_result jumped, stepped;
     make_workload(load, random, block, MOST_NAMES * block / 2);
@@ -555,7 +580,9 @@ static void windows_bound_memory(void **state)
     kv_point_list list = {0};
     kv_diag diag = {0};
     parse("full", &list);
-    assert_true(kv_keep_needed(model, list.point[0].policy));
+    kv_keep_spec full = {
+        .rule = {.policy = list.point[0].policy}, .read_share = 1, .prefill_share = 1};
+    assert_true(kv_keep_needed(model, &full));
     kv_keep *keep = make_keep(model, &list.point[0], NULL, 0, 16, 8192);
     kv__memory memory = {.capacity = 1 << 30, .block_pages = keep->named_pages, .block_tokens = 16};
     kv__live live = {.prompt_tokens = 16384, .output_tokens = 9};

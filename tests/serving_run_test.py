@@ -258,11 +258,99 @@ def test_wrong_input(folder):
           [(p["requests"], p["skipped"]) for p in rows(out, POINT)] == [(2, 1)], done.stderr)
 
 
+SMALL = """
+  model: {name: small, layers: 4, hidden_size: 128, vocabulary: 100, dtype: bf16, attention: {heads: 8,
+          kv_heads: 4, head_dim: 16}, mlp: {intermediate_size: 512}}
+  requests: {file: t.csv, format: csv}
+  device: rtx-4090
+  kv_blocks: 4000
+  block_size: 1
+  prefix_cache: {enabled: false}
+"""
+
+
+def profile_experiment(folder, policies, chunk, extra="", attention=True):
+    """tests/data/tiny.h5 holds one example of kv_recall: 78 tokens of prompt, 4 layers of 4 KV heads."""
+    return write(folder, "p.yaml", ("""seed: 1
+attention:
+  traces: [%s]
+  tasks: [kv_recall]
+  policies: [%s]
+  chunk_size: [16]
+""" % (os.path.join(HERE, "data", "tiny.h5"), policies) if attention else "seed: 1\n") +
+                 "serving:%s  chunk_size: %s\n  policies: [%s]\n%s" % (SMALL, chunk, policies, extra))
+
+
+def read_entries(entries):
+    """By hand: a prompt of 78 tokens in chunks of 16 reads 16, 32, 48, 64 and 78 entries in 16 heads;
+    the one decode step reads what is kept and the new token's. 64 bytes an entry."""
+    return 64 * (16 * (16 + 32 + 48 + 64 + 78) + entries + 16)
+
+
+def test_profiles(folder):
+    """What depends on scores is taken from the replay: to the entry, where lengths are equal."""
+    write(folder, "t.csv", "arrival,prompt,output\n0,78,2\n")
+    out, policy = os.path.join(folder, "p.db"), "full, {adakv: {keep: 0.3, window: 8}}"
+    done = kvsim("run", profile_experiment(folder, policy, 16), "-q", "-o", out)
+    check("a profile from the same experiment", done.returncode == 0, done.stderr)
+    kept = [len(json.loads(row["positions"])) for row in rows(out, "SELECT positions FROM retained_set")]
+    check("sets of the score-dependent policy alone", len(kept) == 16 and len(set(kept)) > 1, kept)
+    points = rows(out, POINT)
+    check("all is read under full", points[0]["kv_read_bytes"] == read_entries(16 * 78), points[0])
+    check("what the replay kept is read", points[1]["kv_read_bytes"] == read_entries(sum(kept)),
+          (points[1]["kv_read_bytes"], read_entries(sum(kept))))
+    beside = rows(out, "SELECT * FROM serving_accuracy ORDER BY number")
+    check("accuracy stands beside it", [b["task"] for b in beside] == ["kv_recall"] * 2 and
+          beside[0]["accuracy"] == 1 and beside[1]["accuracy_source"] == "proxy", beside)
+    again = os.path.join(folder, "q.db")
+    done = kvsim("run", profile_experiment(folder, policy, 16, "  profile: p.db\n", False), "-q", "-o",
+                 again)
+    check("a profile from other results", done.returncode == 0, done.stderr)
+    if done.returncode == 0:
+        check("says the same", rows(again, POINT)[1]["kv_read_bytes"] == points[1]["kv_read_bytes"])
+    for name, extra, words in (("no profile", "", "serving.profile"),
+                               ("no such file", "  profile: no.db\n", "no.db")):
+        path = profile_experiment(folder, policy, 16, extra, False)
+        done = kvsim("run", path, "-q", "-o", os.path.join(folder, "r.db"))
+        check("refused: " + name, done.returncode == 2 and words in done.stderr, done.stderr)
+    done = kvsim("run", profile_experiment(folder, policy, 32), "-q", "-o", os.path.join(folder, "s.db"))
+    check("refused: another chunk size", done.returncode == 2 and "chunk size 32" in done.stderr,
+          done.stderr)
+
+
+def test_stored(folder):
+    """Bits of the cache and transforms change bytes and room; a read policy changes what is read."""
+    write(folder, "t.csv", "arrival,prompt,output\n0,78,2\n")
+    out = os.path.join(folder, "b.db")
+    policy = "full, {kivi: {residual: 32}}, [full, topk: {share: 0.25}]"
+    done = kvsim("run", profile_experiment(folder, policy, 16), "-q", "-o", out)
+    check("transforms and read policies", done.returncode == 0, done.stderr)
+    if done.returncode != 0:
+        return
+    full, kivi, topk = rows(out, POINT)
+    # 2-bit numbers with a 16-bit scale and zero per 32 keys or 16 values: 3 and 4 bits of 16, so 14
+    # bytes for 64. Plain are 32 values and on average 15.5 keys: 15.5 x 13/32 + 32 x 12/32 = 18.3
+    # entries' worth, which is room for 84 as stored, beside the 79 entries of the decode step.
+    check("kivi's bytes", kivi["kv_peak_bytes"] == (79 + 84) * 16 * 14, kivi)
+    check("kivi's room", abs(kivi["kv_capacity_bytes"] / full["kv_capacity_bytes"] - 1) < 1e-3, kivi)
+    share = rows(out, "SELECT kv_reads_bytes FROM footprint_point WHERE policy = 'full+topk' "
+                      "AND turn IS NULL")[0]["kv_reads_bytes"]
+    check("topk reads the replay's share", topk["kv_peak_bytes"] == full["kv_peak_bytes"] and
+          abs(topk["kv_read_bytes"] / full["kv_read_bytes"] - share) < 0.07, (topk, share))
+    done = kvsim("run", profile_experiment(folder, "full", 16, "  kv_dtype: int4\n  kv_group: 32\n"),
+                 "-q", "-o", os.path.join(folder, "c.db"))
+    point = rows(os.path.join(folder, "c.db"), POINT)[0] if done.returncode == 0 else {}
+    # 4 bits and 32 bits per 32 numbers: 5 of 16 bits
+    check("int4 in groups", point.get("kv_peak_bytes") == full["kv_peak_bytes"] * 5 / 16, done.stderr)
+
+
 with tempfile.TemporaryDirectory() as work:
     test_examples(work)
     test_tiers(work)
     test_swap(work)
     test_tables(work)
     test_division(work)
+    test_profiles(work)
+    test_stored(work)
     test_wrong_input(work)
 print("1..%d" % len(RESULTS))

@@ -289,6 +289,9 @@ static kv_err capture(const kv__lane *lane, const kv__stage *stage, kv_replay_re
                       kv_diag *diag)
 {
     kv_err err = KV_OK;
+    if (!stage->prompt_only && !stage->replay->options.keep_sets &&
+        (lane->group->policy->claims & KV_COUNTS_FIXED) != 0)
+        return KV_OK;
     for (int b = 0; b < lane->group->budgets; b++)
         for (int h = 0; h < result->kv_heads && err == KV_OK; h++) {
             size_t at = ((size_t)lane->group->point[b] * (size_t)result->layers +
@@ -408,8 +411,9 @@ static kv_err run_example(const kv_replay *replay, kv_attention *trace, int exam
     if (err == KV_OK && lanes == NULL)
         err = kv_fail_memory(diag);
     if (err == KV_OK)
-        err = result_init(replay, stage.example, prompt_only || replay->options.keep_sets, &result,
-                          diag);
+        err = result_init(replay, stage.example,
+                          prompt_only || replay->options.keep_sets || replay->options.keep_profiles,
+                          &result, diag);
     if (err == KV_OK)
         err = run_lanes(lanes, &stage, &result, diag);
     for (int g = 0; lanes != NULL && g < replay->groups; g++)

@@ -58,6 +58,7 @@ typedef struct kv_replay_options {
     bool analytic;          /* footprint and peak by formula from the lengths alone */
     int compress_with;      /* kv_compress_with */
     bool keep_sets;         /* report what is retained after the last prompt chunk */
+    bool keep_profiles;     /* the same for policies whose counts depend on scores, at least */
     void (*watch)(void *closure, const kv_replay_watch *event); /* after every step; NULL: none */
     void (*watch_read)(void *closure, const kv_replay_read *event); /* at each row; NULL: none */
     void *watch_closure;                                            /* of both */
@@ -76,7 +77,8 @@ typedef struct kv_replay_result {
     int points, turns;
     kv_record *record; /* [points][1 + turns]; slot 0 is all turns together */
     int layers, kv_heads;
-    kv_retained *retained; /* [points][layers][kv_heads]; NULL unless keep_sets */
+    kv_retained *retained; /* [points][layers][kv_heads]; NULL unless keep_sets or keep_profiles;
+                              no positions where a point was not asked for */
 } kv_replay_result;
 
 /* Groups the points into lanes and loads the policies' plans (head masks) for the shape. */

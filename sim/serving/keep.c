@@ -22,12 +22,14 @@ static bool evicts_in_prompt(const kv_counts_rule *rule)
     }
 }
 
-bool kv_keep_needed(const kv_model *model, const kv_retention *policy)
+bool kv_keep_needed(const kv_model *model, const kv_keep_spec *spec)
 {
+    if (spec->read_share != 1 || spec->prefill_share != 1 || spec->extra_entries > 0)
+        return true;
     for (int l = 0; l < model->layers; l++)
         if (model->layer[l].mixer != KV_MIXER_ATTENTION || model->layer[l].window_tokens > 0)
             return true;
-    return strcmp(policy->name, "full") != 0;
+    return strcmp(spec->rule.policy->name, "full") != 0;
 }
 
 /* Layers whose attention reads the cache of a layer. */
@@ -43,6 +45,8 @@ static int readers(const kv_model *model, int layer)
 static int alike(const kv_counts_rule *rule, int layer, int group)
 {
     const kv_retention *policy = rule->policy;
+    if (rule->profile != NULL)
+        return -1;
     if (policy->quota == NULL)
         return 0;
     if (rule->plan != NULL)
@@ -63,7 +67,7 @@ static void add_class(kv_keep *keep, const kv_keep_class *class)
     keep->class[keep->classes++] = *class;
 }
 
-static void make_classes(kv_keep *keep, const kv_model *model)
+static void make_classes(kv_keep *keep, const kv_model *model, double read_share)
 {
     for (int l = 0; l < model->layers; l++) {
         if (model->layer[l].cache_of != l)
@@ -79,6 +83,9 @@ static void make_classes(kv_keep *keep, const kv_model *model)
             add_class(keep, &class);
         }
     }
+    for (int c = 0; c < keep->classes; c++)
+        if (read_share != 1)
+            keep->class[c].reads = (int64_t)ceil((double)keep->class[c].reads * read_share - 1e-9);
 }
 
 /* Pages of blocks and states. A model without any cache counts its states as one page. */
@@ -95,27 +102,42 @@ static void count_pages(kv_keep *keep, const kv_model *model, kv_cache_format fo
     keep->reuse = keep->named_pages > 0 && keep->state_pages == 0 && !evicts_in_prompt(&keep->rule);
 }
 
-kv_err kv_keep_new(const kv_model *model, const kv_counts_rule *rule, kv_cache_format format,
-                   long long chunk_tokens, int32_t page_tokens, int64_t step_tokens, kv_keep **out,
-                   kv_diag *diag)
+/* A profile of the recorded shape is the caller's: its own copy. */
+static kv_err copy_profile(kv_keep *keep, const double *profile, kv_diag *diag)
+{
+    size_t heads = (size_t)keep->rule.layers * (size_t)keep->rule.kv_heads;
+    keep->profile = malloc(heads * sizeof *keep->profile);
+    if (keep->profile == NULL)
+        return kv_fail_memory(diag);
+    memcpy(keep->profile, profile, heads * sizeof *keep->profile);
+    keep->rule.profile = keep->profile;
+    return KV_OK;
+}
+
+kv_err kv_keep_new(const kv_model *model, const kv_keep_spec *spec, kv_keep **out, kv_diag *diag)
 {
     kv_keep *keep = calloc(1, sizeof *keep);
     if (keep == NULL)
         return kv_fail_memory(diag);
-    keep->rule = *rule;
+    keep->rule = spec->rule;
     keep->rule.layers = (int)model->layers;
     keep->rule.kv_heads = kv_model_kv_heads(model);
-    keep->chunk_tokens = chunk_tokens;
-    keep->page_tokens = page_tokens;
-    keep->step_tokens = step_tokens;
+    keep->chunk_tokens = spec->chunk_tokens;
+    keep->page_tokens = spec->page_tokens;
+    keep->step_tokens = spec->step_tokens;
+    keep->extra_entries = spec->extra_entries;
+    keep->prefill_share = spec->prefill_share;
     size_t most = (size_t)model->layers * (size_t)kv_counts_groups(&keep->rule);
     keep->class = calloc(most, sizeof *keep->class);
-    if (keep->class == NULL) {
-        free(keep);
-        return kv_fail_memory(diag);
+    kv_err err = keep->class != NULL ? KV_OK : kv_fail_memory(diag);
+    if (err == KV_OK && spec->rule.profile != NULL)
+        err = copy_profile(keep, spec->rule.profile, diag);
+    if (err != KV_OK) {
+        kv_keep_free(keep);
+        return err;
     }
-    make_classes(keep, model);
-    count_pages(keep, model, format);
+    make_classes(keep, model, spec->read_share);
+    count_pages(keep, model, spec->format);
     *out = keep;
     return KV_OK;
 }
@@ -124,6 +146,7 @@ void kv_keep_free(kv_keep *keep)
 {
     if (keep == NULL)
         return;
+    free(keep->profile);
     free(keep->class);
     free(keep);
 }
@@ -298,8 +321,15 @@ static int32_t named_at(const kv_keep *keep, const kv__live *live, int64_t token
 /* Entries of a head that do not stand in the named blocks. */
 static int64_t beside(const kv_keep *keep, int c, int64_t entries, int32_t named)
 {
-    return keep->class[c].window_tokens > 0 ? entries
-                                            : entries - (int64_t)named * keep->page_tokens;
+    if (keep->class[c].window_tokens == KV_COUNTS_UNBOUNDED)
+        entries -= (int64_t)named * keep->page_tokens;
+    return entries > 0 ? entries : 0;
+}
+
+/* Pages of a head that hold so many entries. */
+static int64_t pages_for(const kv_keep *keep, int64_t entries)
+{
+    return up(entries + keep->extra_entries, keep->page_tokens);
 }
 
 /* Pages beside named blocks during a step. */
@@ -312,8 +342,8 @@ static int64_t pages_of(const kv_keep *keep, const kv__live *live, int32_t token
     int64_t pages = keep->state_pages;
     for (int c = 0; c < keep->classes; c++) {
         int64_t entries = present(keep, live, c, tokens);
-        int64_t own = up(beside(keep, c, entries, named), keep->page_tokens);
-        int64_t copy = moves ? up(after_chunk(keep, live, c, computed) + 1, keep->page_tokens) : 0;
+        int64_t own = pages_for(keep, beside(keep, c, entries, named));
+        int64_t copy = moves ? pages_for(keep, after_chunk(keep, live, c, computed) + 1) : 0;
         pages += keep->class[c].heads * (own > copy ? own : copy);
     }
     return pages;
@@ -351,7 +381,7 @@ static int64_t pages_between(const kv_keep *keep, const kv__live *live)
     int64_t pages = keep->state_pages;
     for (int c = 0; c < keep->classes; c++)
         pages += keep->class[c].heads *
-                 up(beside(keep, c, past_of(keep, live, c) + 1, live->held), keep->page_tokens);
+                 pages_for(keep, beside(keep, c, past_of(keep, live, c) + 1, live->held));
     return pages;
 }
 
@@ -380,8 +410,7 @@ int64_t kv__keep_growth(const kv_keep *keep, const kv__live *live, int64_t steps
         if (live->kept[c].growth == 0)
             continue;
         int64_t past = past_of(keep, live, c);
-        pages += keep->class[c].heads *
-                 (up(past + steps, keep->page_tokens) - up(past + 1, keep->page_tokens));
+        pages += keep->class[c].heads * (pages_for(keep, past + steps) - pages_for(keep, past + 1));
     }
     return pages;
 }
@@ -435,7 +464,7 @@ int64_t kv__keep_stored(const kv_keep *keep, const kv__live *live, int32_t token
     int64_t sum = 0;
     for (int c = 0; c < keep->classes; c++) {
         int64_t own = beside(keep, c, present_of(keep, live, c, tokens), live->held);
-        sum += keep->class[c].heads * (own > 0 ? own : 0);
+        sum += keep->class[c].heads * (own + keep->extra_entries);
     }
     return sum;
 }
@@ -444,11 +473,11 @@ int64_t kv__keep_read(const kv_keep *keep, const kv__live *live, int32_t tokens)
 {
     int64_t sum = 0;
     for (int c = 0; c < keep->classes; c++)
-        sum += keep->class[c].reads * present_of(keep, live, c, tokens);
+        sum += keep->class[c].reads * (present_of(keep, live, c, tokens) + keep->extra_entries);
     return sum;
 }
 
-double kv__keep_history(const kv_keep *keep, const kv__live *live)
+double kv__keep_history(const kv_keep *keep, const kv__live *live, int32_t tokens)
 {
     double sum = 0, heads = 0;
     for (int c = 0; c < keep->classes; c++) {
@@ -458,5 +487,6 @@ double kv__keep_history(const kv_keep *keep, const kv__live *live)
         sum += (double)class->reads * (double)past_of(keep, live, c);
         heads += (double)class->reads;
     }
-    return heads > 0 ? sum / heads : 0;
+    double history = heads > 0 ? sum / heads : 0, share = keep->prefill_share;
+    return fmax(0, share * history - (1 - share) * tokens / 2);
 }

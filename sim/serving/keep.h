@@ -26,16 +26,20 @@ typedef struct kv_keep_class {
     int layer, group;      /* as policies/counts.h asks for them: of one of its layers */
     int alike;             /* what its heads have in common; -1: nothing with those of others */
     int64_t heads;         /* KV heads of all its layers: what is stored */
-    int64_t reads;         /* the same, each as often as a layer reads it: what attention reads */
+    int64_t reads;         /* the same, each as often as a layer reads it, times the share that is
+                              read: what attention reads per entry that a head retains */
     int64_t window_tokens; /* of its layers; KV_COUNTS_UNBOUNDED */
 } kv_keep_class;
 
 /* A policy on a model, for all requests. */
 typedef struct kv_keep {
     kv_counts_rule rule; /* prompt_tokens is each request's own */
+    double *profile;     /* rule.profile */
     kv_keep_class *class;
     int classes;
     int64_t chunk_tokens; /* the policy's chunk; 0: the whole prompt */
+    int64_t extra_entries;
+    double prefill_share;
     int32_t page_tokens;
     int64_t step_tokens; /* most tokens of one step */
     int64_t block_pages; /* pages of a block of page_tokens tokens, all layers */
@@ -44,13 +48,24 @@ typedef struct kv_keep {
     bool reuse;          /* the prompt's blocks stay whole until it ends: others may use them */
 } kv_keep;
 
-/* True where blocks of all layers do not tell what a request holds: a policy that evicts, layers
- * with a window, states. */
-bool kv_keep_needed(const kv_model *model, const kv_retention *policy);
-/* rule: policy, config and plan (needed where the policy has `prepare`) are borrowed; shape and
- * lengths are filled in here. */
-kv_err kv_keep_new(const kv_model *model, const kv_counts_rule *rule, kv_cache_format format,
-                   long long chunk_tokens, int32_t page_tokens, int64_t step_tokens, kv_keep **out,
+/* What makes it. */
+typedef struct kv_keep_spec {
+    kv_counts_rule rule; /* policy, config, plan (needed where the policy has `prepare`) and profile
+                            are borrowed; shape and lengths are filled in */
+    kv_cache_format format;
+    long long chunk_tokens; /* 0: whole */
+    int32_t page_tokens;
+    int64_t step_tokens;
+    double read_share;     /* of what is retained, in bytes, that a decode step reads; 1: all */
+    double prefill_share;  /* of scores that prefill computes; 1: all */
+    int64_t extra_entries; /* room of so many entries that every head takes beside what it retains:
+                              what a transform leaves plain */
+} kv_keep_spec;
+
+/* True where blocks of all layers do not tell what a request holds and reads: a policy that evicts,
+ * one that reads less, layers with a window, states. */
+bool kv_keep_needed(const kv_model *model, const kv_keep_spec *spec);
+kv_err kv_keep_new(const kv_model *model, const kv_keep_spec *spec, kv_keep **out,
                    kv_diag *diag) KV_MUST_USE;
 void kv_keep_free(kv_keep *keep);
 
@@ -84,8 +99,9 @@ int64_t kv__keep_retained(const kv_keep *keep, const kv__live *live, int class_)
  * that attention reads, named ones included. */
 int64_t kv__keep_stored(const kv_keep *keep, const kv__live *live, int32_t tokens);
 int64_t kv__keep_read(const kv_keep *keep, const kv__live *live, int32_t tokens);
-/* What a token of a prompt finds before its chunk: mean over the layers without a window, or over
- * all where there is none. */
-double kv__keep_history(const kv_keep *keep, const kv__live *live);
+/* Keys before its chunk of `tokens` that a token of a prompt attends to: mean over the layers
+ * without a window, or over all where there is none. Where prefill reads a share of the keys only,
+ * so few that they and half the chunk are that share. */
+double kv__keep_history(const kv_keep *keep, const kv__live *live, int32_t tokens);
 
 #endif

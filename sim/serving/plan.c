@@ -67,6 +67,10 @@ static const kv_param top_params[] = {
      "of each device for the runtime and its graphs"},
     {"kv_dtype", KV_CHOICE, AT(kv_dtype), "model", 0, 0, kv_dtypes, KV_PARAM_SWEEP, "",
      "number format of the cache"},
+    NUMBER("kv_group", AT(kv_group), "0", 0, 1 << 20, "numbers",
+           "numbers of the cache that share a 16-bit scale and zero; 0: there are none"),
+    {"profile", KV_PATH, AT(profile), NULL, 0, 0, NULL, KV_PARAM_SWEEP, "",
+     "results of a run whose attention part has the policies, for what depends on scores"},
     {"load", KV_CHOICE, AT(load), "auto", 0, 0, load_modes, KV_PARAM_SWEEP, "",
      "what is done with a prefix that lies in a lower tier"},
     {"overlap", KV_BOOL, AT(overlap), "true", 0, 0, NULL, KV_PARAM_SWEEP, "",
@@ -405,15 +409,16 @@ static double activation_bytes(const kv_serving_config *c, const kv_model *model
 
 /* blocks = (memory x utilisation - weights / TP - activations - reserve) / bytes per block and
  * device. */
-static kv_err find_blocks(kv_serving_point *point, double block_bytes, const kv_mark *mark,
-                          kv_diag *diag)
+static kv_err find_blocks(kv_serving_point *point, double block_bytes, double stored_share,
+                          const kv_mark *mark, kv_diag *diag)
 {
     const kv_serving_config *c = &point->config;
     double group = (double)c->tensor_parallel;
     double room = (double)point->device->memory_bytes * c->memory_utilization -
                   kv_model_weight_bytes(point->model) / group - activation_bytes(c, point->model) -
                   (double)c->reserve_bytes;
-    double blocks = c->kv_blocks > 0 ? (double)c->kv_blocks : floor(room * group / block_bytes);
+    double blocks = c->kv_blocks > 0 ? floor((double)c->kv_blocks / stored_share)
+                                     : floor(room * group / block_bytes);
     blocks -= (double)c->reserved_blocks;
     if (blocks < 1 || blocks > 4e9)
         return kv_fail(diag, KV_ERR_INPUT, mark,
@@ -480,6 +485,7 @@ static kv_err find_hardware(const kv_serving_plan *plan, int combination, kv_ser
                                    .link = point->device->tensor_parallel_link};
     if (point->config.kv_dtype > 0)
         hardware->format.dtype = point->config.kv_dtype - 1;
+    hardware->format.group = point->config.kv_group;
     return link != NULL ? kv_link_parse(link, &hardware->link, diag) : KV_OK;
 }
 
@@ -591,12 +597,13 @@ static kv_err find_memory(const kv_serving_plan *plan, const kv_point_spec *poli
                           kv_cache_format format, kv_serving_point *point, kv_diag *diag)
 {
     kv_mark mark = kv_node_mark(plan->map);
-    double bytes = block_bytes_of(point, format);
-    kv_err err = find_blocks(point, bytes, &mark, diag);
+    double share = kv__plan_policy_stored(policy, point->model).share;
+    double bytes = block_bytes_of(point, format) * share;
+    kv_err err = find_blocks(point, bytes, share, &mark, diag);
     if (err != KV_OK)
         return err;
     copy_settings(plan, point, format, bytes);
-    return kv__plan_policy_keep(policy, format, point, diag);
+    return kv__plan_policy_keep(plan, policy, format, point, diag);
 }
 
 kv_err kv_serving_plan_point(const kv_serving_plan *plan, int combination, kv_serving_point *out,

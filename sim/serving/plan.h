@@ -7,6 +7,7 @@
 
 #include "sim/grid.h"
 #include "sim/policy_spec.h"
+#include "sim/serving/profile.h"
 #include "sim/serving/serving.h"
 
 /* Scalars of one mapping in `tiers`. */
@@ -31,8 +32,10 @@ typedef struct kv_serving_config {
     double memory_utilization;
     long long activation_bytes; /* -1: estimated */
     long long reserve_bytes;
-    int kv_dtype; /* 0: the model's, else kv_dtype + 1 */
-    int load;     /* kv_load_mode */
+    int kv_dtype;       /* 0: the model's, else kv_dtype + 1 */
+    long long kv_group; /* numbers that share a scale and a zero; 0: none do */
+    char *profile;      /* results of a run whose attention part knows the policies; NULL: none */
+    int load;           /* kv_load_mode */
     bool overlap;
     bool request_results;
     long long timeline_ns; /* 0: none */
@@ -92,6 +95,8 @@ typedef struct kv_serving_plan {
     kv_grid grid[KV_SERVING_PARTS + KV_MOST_TIERS]; /* parts, then tiers */
     int tiers;
     int combinations;
+    kv_profile_source profile; /* this run's attention part, once it is done */
+    bool profile_comes;        /* there is such a part: what it will know is not missed yet */
     kv_point_list policies;
     int policy_items; /* of the key `policies` as the grid sees it */
     int faster;       /* combinations of what varies faster than the policies */

@@ -4,6 +4,9 @@
 
 #include "sim/serving/plan_policy.h"
 
+#include "analysis/profile.h"
+
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -80,15 +83,19 @@ kv_err kv__plan_policy_name(const kv_point_spec *spec, kv_serving_point *point, 
     return good ? KV_OK : kv_fail_memory(diag);
 }
 
-/* Loads what the policy needs to know of heads. */
-static kv_err prepare(const kv_point_spec *spec, kv_serving_point *point, kv_diag *diag)
+static kv_shape shape_of(const kv_model *model)
 {
-    const kv_model *model = point->model;
-    kv_shape shape = {.model = model->name,
+    return (kv_shape){.model = model->name,
                       .layers = (int)model->layers,
                       .heads = (int)model->attention.heads,
                       .kv_heads = kv_model_kv_heads(model),
                       .head_dim = (int)model->attention.head_dim};
+}
+
+/* Loads what the policy needs to know of heads. */
+static kv_err prepare(const kv_point_spec *spec, kv_serving_point *point, kv_diag *diag)
+{
+    kv_shape shape = shape_of(point->model);
     if (spec->policy->prepare == NULL)
         return KV_OK;
     point->retention = spec->policy;
@@ -96,28 +103,131 @@ static kv_err prepare(const kv_point_spec *spec, kv_serving_point *point, kv_dia
                                  diag);
 }
 
-kv_err kv__plan_policy_keep(const kv_point_spec *spec, kv_cache_format format,
-                            kv_serving_point *point, kv_diag *diag)
+/* --- What parts beside the retention policy do ---------------------------------------------- */
+
+/* Where to look for what a replay of attention knows. later: nowhere yet, the replay is to come. */
+static kv_err find_source(const kv_serving_plan *plan, const kv_point_spec *spec,
+                          const kv_serving_point *point, kv_profile_source *out, bool *later,
+                          kv_diag *diag)
+{
+    *out = plan->profile;
+    *later = false;
+    if (point->config.profile != NULL) {
+        kv_err err = kv_results_open(point->config.profile, KV_RESULTS_READ, &out->results, diag);
+        return err == KV_OK ? kv_profile_latest(out->results, &out->run_id, diag) : err;
+    }
+    *later = out->results == NULL && plan->profile_comes;
+    if (out->results != NULL || *later)
+        return KV_OK;
+    return kv_fail(diag, KV_ERR_UNSUPPORTED, &spec->mark,
+                   "what this policy keeps or reads depends on attention, which a request trace "
+                   "does not hold: add an `attention` part to the experiment that replays it under "
+                   "the same chunk size, or name the results of such a run by `serving.profile`");
+}
+
+static const kv_read *read_of(const kv_point_spec *spec)
+{
+    for (int p = 0; p < spec->parts; p++)
+        if (spec->part[p].method.family == KV_FAMILY_READ)
+            return spec->part[p].method.read;
+    return NULL;
+}
+
+/* What a replay knows of the policy. *profile may stay NULL. */
+static kv_err look_up(const kv_serving_plan *plan, const kv_point_spec *spec,
+                      const kv_serving_point *point, kv_keep_spec *keep, double **profile,
+                      kv_diag *diag)
+{
+    bool scored = (spec->policy->claims & KV_COUNTS_FIXED) == 0, later;
+    kv_profile_source source;
+    if (!scored && read_of(spec) == NULL)
+        return KV_OK;
+    kv_err err = find_source(plan, spec, point, &source, &later, diag);
+    if (err == KV_OK && scored && !later)
+        err = kv__profile_heads_of(&source, spec, point->chunk_tokens, point->model, profile, diag);
+    if (err == KV_OK && read_of(spec) != NULL && !later)
+        err = kv__profile_reads_of(&source, spec, point->chunk_tokens, &keep->read_share,
+                                   &keep->prefill_share, diag);
+    if (point->config.profile != NULL)
+        kv_results_close(source.results);
+    keep->rule.profile = *profile;
+    return err;
+}
+
+/* Entries' worth of plain bytes that n entries of a layer take as stored. */
+static double stored(const kv_point_spec *spec, const kv_shape *shape, int layer, double n)
+{
+    double share = 1;
+    for (int p = 0; p < spec->parts; p++) {
+        const kv_transform *transform = spec->part[p].method.transform;
+        kv_transform_size size = {.shape = shape, .layer = layer, .entries = n};
+        if (transform != NULL && transform->bytes != NULL)
+            share *= transform->bytes(spec->part[p].config, &size);
+    }
+    return n * share;
+}
+
+/* Bytes as stored are a line in the entries for all but the shortest: a share of the plain ones,
+ * and what is left plain, such as a window of the newest. Where that goes in groups it is averaged.
+ */
+static kv_stored_line stored_line(const kv_point_spec *spec, const kv_model *model)
+{
+    enum { FAR = 1 << 20, AVERAGED = 256 };
+    kv_shape shape = shape_of(model);
+    kv_stored_line line = {0, 0};
+    for (int l = 0; l < model->layers; l++) {
+        double slope = (stored(spec, &shape, l, 2.0 * FAR) - stored(spec, &shape, l, FAR)) / FAR;
+        line.share += slope / (double)model->layers;
+        for (int i = 0; i < AVERAGED; i++)
+            line.plain_entries += (stored(spec, &shape, l, FAR + i) - slope * (FAR + i)) /
+                                  AVERAGED / (double)model->layers;
+    }
+    return line;
+}
+
+kv_stored_line kv__plan_policy_stored(const kv_point_spec *spec, const kv_model *model)
+{
+    for (int p = 0; p < spec->parts; p++)
+        if (spec->part[p].method.family == KV_FAMILY_TRANSFORM)
+            return stored_line(spec, model);
+    return (kv_stored_line){1, 0};
+}
+
+static kv_err check_home(const kv_point_spec *spec, kv_diag *diag)
+{
+    const kv_read *read = read_of(spec);
+    if (read == NULL || read->home == NULL)
+        return KV_OK;
+    return kv_fail(diag, KV_ERR_UNSUPPORTED, &spec->mark,
+                   "%s keeps entries in host memory and fetches them step by step, which serving "
+                   "does not simulate yet; expected a policy that keeps them on the device",
+                   read->name);
+}
+
+kv_err kv__plan_policy_keep(const kv_serving_plan *plan, const kv_point_spec *spec,
+                            kv_cache_format format, kv_serving_point *point, kv_diag *diag)
 {
     kv_serving_settings *s = &point->settings;
-    if (spec->parts > 0)
-        return kv_fail(diag, KV_ERR_UNSUPPORTED, &spec->mark,
-                       "serving under transforms and read policies is not built yet; expected a "
-                       "retention policy alone");
-    if (!kv_keep_needed(point->model, spec->policy))
-        return KV_OK;
-    if ((spec->policy->claims & KV_COUNTS_FIXED) == 0)
-        return kv_fail(diag, KV_ERR_UNSUPPORTED, &spec->mark,
-                       "how much '%s' keeps depends on attention, which a request trace does not "
-                       "hold",
-                       spec->policy->name);
-    kv_err err = prepare(spec, point, diag);
-    if (err != KV_OK)
-        return err;
-    kv_counts_rule rule = {
-        .policy = spec->policy, .config = spec->config, .plan = point->retention_plan};
-    err = kv_keep_new(point->model, &rule, format, point->chunk_tokens, s->block_tokens,
-                      s->max_batched_tokens, &point->keep, diag);
+    kv_stored_line line = kv__plan_policy_stored(spec, point->model);
+    kv_keep_spec keep = {.rule = {.policy = spec->policy, .config = spec->config},
+                         .format = format,
+                         .chunk_tokens = point->chunk_tokens,
+                         .page_tokens = s->block_tokens,
+                         .step_tokens = s->max_batched_tokens,
+                         .read_share = line.share,
+                         .prefill_share = 1,
+                         .extra_entries = (int64_t)ceil(line.plain_entries / line.share)};
+    double *profile = NULL;
+    kv_err err = check_home(spec, diag);
+    if (err == KV_OK)
+        err = look_up(plan, spec, point, &keep, &profile, diag);
+    if (err == KV_OK && kv_keep_needed(point->model, &keep)) {
+        err = prepare(spec, point, diag);
+        keep.rule.plan = point->retention_plan;
+        if (err == KV_OK)
+            err = kv_keep_new(point->model, &keep, &point->keep, diag);
+    }
+    free(profile);
     s->keep = point->keep;
     s->prefix_cache = s->prefix_cache && (s->keep == NULL || s->keep->reuse);
     return err;

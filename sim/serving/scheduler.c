@@ -328,7 +328,8 @@ static void describe_chunk(const kv__replica *replica, const kv__live *live, kv_
 {
     const kv_keep *keep = replica->server->settings->keep;
     double tokens = live->scheduled;
-    double history = keep != NULL ? kv__keep_history(keep, live) : live->computed_tokens;
+    double history =
+        keep != NULL ? kv__keep_history(keep, live, live->scheduled) : live->computed_tokens;
     plan->batch.prefill_tokens += live->scheduled;
     plan->batch.prefill_square += tokens * tokens;
     plan->batch.prefill_history += tokens * history;
@@ -436,13 +437,16 @@ static bool begins_in_time(const kv__replica *replica, int64_t steps)
 /* True if blocks that leave the cache while the batch decodes could let a waiting request in:
  * another one would be first in line, or, where only the first chunk must fit, the loss of the
  * first block of a prompt frees the rest of it. The latter does not happen to lru, which evicts
- * from the end. */
-static bool evictions_matter(const kv__replica *replica)
+ * from the end. The same goes for mere time, where what is loaded depends on how busy a link is
+ * and with it what must fit. */
+static bool waiting_may_enter(const kv__replica *replica)
 {
     const kv_serving_settings *s = replica->server->settings;
     if (replica->waiting.count + replica->resumed.count == 0 || !s->prefix_cache)
         return false;
-    return s->order->wants_prefix || (!s->reserve_full_input && !replica->memory.idle_order);
+    bool weighs = s->tiers > 0 && (s->load == KV_LOAD_AUTO || s->load == KV_LOAD_BOTH_ENDS);
+    return s->order->wants_prefix ||
+           (!s->reserve_full_input && (weighs || !replica->memory.idle_order));
 }
 
 /* Steps until a request changes how it grows, or another than the longest reads most. */
@@ -467,7 +471,7 @@ static int64_t plan_steps(const kv__replica *replica, bool preempted)
 {
     const kv__plan *plan = &replica->plan;
     const kv_serving_settings *s = replica->server->settings;
-    if (!plan->decode_only || !plan->even || s->stepwise || preempted || evictions_matter(replica))
+    if (!plan->decode_only || !plan->even || s->stepwise || preempted || waiting_may_enter(replica))
         return 1;
     int64_t steps = plan->ramp.steps;
     for (int32_t i = 0; i < replica->running_count; i++) {

@@ -4,6 +4,7 @@
 
 #include "sim/serving/serving_run.h"
 
+#include "analysis/run.h"
 #include "sim/serving/event_trace.h"
 #include "sim/serving/serving_output.h"
 
@@ -371,7 +372,10 @@ static kv_err list_points(crew *c, int *number, kv_diag *diag)
 kv_err kv_serving_run_plan(const kv_serving_plan *plan, kv_run *run,
                            const kv_serving_run_options *options, kv_diag *diag)
 {
-    crew c = {.plan = plan, .options = options};
+    kv_serving_plan known = *plan; /* borrows all it holds */
+    crew c = {.plan = &known, .options = options};
+    if (plan->profile_comes)
+        known.profile = (kv_profile_source){kv__run_results(run), kv_run_id(run)};
     kv_err err = kv_serving_rows_open(run, plan->combinations, &c.rows, diag);
     if (err != KV_OK)
         return err;

@@ -191,7 +191,8 @@ static void take_all(kv__replica *replica, taking *t)
             if (live->kept[c].growth > 0)
                 live->pages +=
                     keep->class[c].heads *
-                    take_pages(replica, kv__keep_retained(keep, live, c), keep->class[c].heads, t);
+                    take_pages(replica, kv__keep_retained(keep, live, c) + keep->extra_entries,
+                               keep->class[c].heads, t);
     }
 }
 
