@@ -5,6 +5,8 @@
  * compared with steps on random workloads, to the bit; pages are worked by hand. */
 #include "tests/kv_test.h"
 
+#include "tests/keep_reference.h"
+
 #include "sim/policy_spec.h"
 #include "sim/replay/replay.h"
 #include "sim/serving/serving.h"
@@ -485,6 +487,73 @@ static void jumps_equal_steps(void **state)
     kv_point_list_fini(&list);
 }
 
+/* --- Against a simulation by plain loops --------------------------------------------------------
+ */
+
+static int64_t compare_requests(const workload *load, const keep_reference_request *want)
+{
+    int64_t preemptions = 0;
+    for (int i = 0; i < load->count; i++) {
+        const kv_request_outcome *got = &load->out[i];
+        if (want[i].skip)
+            continue;
+        if (want[i].in.output_tokens > 0)
+            assert_int_equal(got->ttft_ns, want[i].first_ns - want[i].in.arrival_ns);
+        assert_int_equal(got->e2e_ns, want[i].last_ns - want[i].in.arrival_ns);
+        assert_int_equal(got->preemptions, want[i].preemptions);
+        preemptions += got->preemptions;
+    }
+    return preemptions;
+}
+
+/* Times and preemptions of every request, under every policy and schedule. */
+static void equals_plain_loops(void **state)
+{
+    static const long long chunks[] = {0, 5, 17, 40};
+    static keep_reference_request want[MOST_REQUESTS];
+    kv_point_list list = {0};
+    hardware h = open_hardware(model_yaml);
+    workload *load = malloc(sizeof *load);
+    uint64_t random = 31;
+    int64_t preemptions = 0, rejected = 0;
+    all_policies(&list);
+    for (int i = 0; i < list.count; i++) {
+        const kv_point_spec *spec = &list.point[i];
+        void *plan = prepare(spec);
+        int32_t block = (int32_t)between(&random, 1, 9);
+        kv_keep *keep = make_keep(h.model, spec, plan, chunks[draw(&random) % 4], block,
+                                  between(&random, 8, 120));
+        kv_serving_settings settings = make_settings(&random, keep, block);
+        settings.prefix_cache = settings.reserve_full_input = false;
+        settings.tiers = 0;
+        settings.replicas = 1;
+        make_workload(load, &random, block, MOST_NAMES * block / 2);
+        kv_serving_result result;
+        serve(&h, &settings, load, &result);
+        for (int r = 0; r < load->count; r++)
+            want[r] = (keep_reference_request){.in = load->in[r],
+                                               .skip = load->out[r].status != KV_REQUEST_COMPLETED};
+        keep_reference reference = {.settings = &settings,
+                                    .time = h.time,
+                                    .policy = spec->policy,
+                                    .config = spec->config,
+                                    .plan = plan,
+                                    .pages = settings.kv_blocks * keep->block_pages};
+        keep_reference_run(&reference, want, load->count);
+        preemptions += compare_requests(load, want);
+        rejected += result.rejected_large;
+        kv_serving_result_fini(&result);
+        kv_keep_free(keep);
+        release(spec, plan);
+    }
+    print_message("# %lld preemptions, %lld rejected\n", (long long)preemptions,
+                  (long long)rejected);
+    assert_true(preemptions > 1000 && rejected > 50);
+    free(load);
+    kv_point_list_fini(&list);
+    close_hardware(&h);
+}
+
 /* --- By hand --------------------------------------------------------------------------- */
 
 /* `count` equal requests at once on ten blocks of 8 tokens: 160 pages of 1000 bytes in 16 heads. */
@@ -609,7 +678,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pages_by_hand),        cmocka_unit_test(less_memory_more_requests),
         cmocka_unit_test(windows_bound_memory), cmocka_unit_test(keeps_what_the_replay_keeps),
-        cmocka_unit_test(jumps_equal_steps),
+        cmocka_unit_test(jumps_equal_steps),    cmocka_unit_test(equals_plain_loops),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
