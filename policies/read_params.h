@@ -9,6 +9,8 @@
 
 #include <math.h>
 
+enum { KV_READ_MOST = 1 << 30 }; /* above any recording; sums of such counts stay exact */
+
 #define KV_READ_ROW(type_of, row_name, row_type, field, row_fallback, low, high, of, words)        \
     {                                                                                              \
         .name = row_name, .type = row_type, .offset = offsetof(type_of, field),                    \
@@ -16,7 +18,7 @@
         .help = words                                                                              \
     }
 #define KV_READ_COUNT(type_of, row_name, field, row_fallback, low, of, words)                      \
-    KV_READ_ROW(type_of, row_name, KV_INT, field, row_fallback, low, INFINITY, of, words)
+    KV_READ_ROW(type_of, row_name, KV_INT, field, row_fallback, low, KV_READ_MOST, of, words)
 #define KV_READ_REAL(type_of, row_name, field, row_fallback, low, high, of, words)                 \
     KV_READ_ROW(type_of, row_name, KV_REAL, field, row_fallback, low, high, of, words)
 

@@ -21,7 +21,7 @@ static const kv_param params[] = {
      .min = 1,
      .max = INFINITY,
      .flags = KV_PARAM_SWEEP | KV_PARAM_BUDGET | KV_PARAM_REQUIRED,
-     .unit = "ratio",
+     .unit = "",
      .help = "stored entries over those that a row reads, both stages together"},
     KV_READ_COUNT(rocketkv, "window", window_tokens, "32", 1, "tokens",
                   "last rows of the prompt that score the first stage"),
