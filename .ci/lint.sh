@@ -133,6 +133,16 @@ complete_headers()
     return "$bad"
 }
 
+# What an installed header includes is installed as well.
+installed_headers_are_closed()
+{
+    local headers header
+    headers=$(sed -n '/^nobase_pkginclude_HEADERS/,/[^\\]$/p' Makefile.am | grep -oE '[a-z_/-]+\.h')
+    for header in $headers sim/kvsim.h; do
+        sed -n 's/^#include "\(.*\)"/\1/p' "$header" | grep -vxF "$headers" | sed "s,^,$header: ,"
+    done | nothing
+}
+
 # Every link of a document to a file of the tree leads somewhere.
 links_lead()
 {
@@ -164,6 +174,7 @@ check 'clang-tidy has no complaint' tidy
 check 'functions have at most 60 lines' short_functions
 check 'files have at most 800 lines' short_files
 check 'headers are complete' complete_headers
+check 'what installed headers include is installed' installed_headers_are_closed
 check 'shellcheck has no complaint' scripts_are_clean
 check 'manual pages are clean mdoc' manuals
 check 'files of code name their licence' licensed

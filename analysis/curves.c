@@ -283,6 +283,29 @@ static kv_err load_curves(kv_results *results, const kv_curve_filter *filter, kv
     return err == KV_END ? KV_OK : err;
 }
 
+/* --- sources ---------------------------------------------------------------------------------- */
+
+/* Where some curves are predicted, those that were measured say so in their labels. */
+static kv_err label_measured(kv_curves *curves, kv_diag *diag)
+{
+    int measured = 0;
+    for (int c = 0; c < curves->curves; c++)
+        measured += strcmp(curves->curve[c].source, "measured") == 0;
+    for (int c = 0; c < curves->curves && measured < curves->curves; c++) {
+        kv_curve *curve = &curves->curve[c];
+        if (strcmp(curve->source, "measured") != 0 || strcmp(curve->policy, "full") == 0)
+            continue;
+        const char *between = strcmp(curve->label, curve->policy) == 0 ? " " : ", ";
+        char *label = malloc(strlen(curve->label) + sizeof ", measured");
+        if (label == NULL)
+            return kv_fail_memory(diag);
+        sprintf(label, "%s%smeasured", curve->label, between);
+        free(curve->label);
+        curve->label = label;
+    }
+    return KV_OK;
+}
+
 /* --- titles ----------------------------------------------------------------------------------- */
 
 /* A label is the policy's name, a space and its settings, with ", " between them. */
@@ -409,6 +432,8 @@ kv_err kv_curves_load(kv_results *results, const kv_curve_filter *filter, kv_cur
         err = load_curves(results, filter, curves, diag);
     if (err == KV_OK && is_nothing(filter, curves))
         err = explain_nothing(results, filter, curves, diag);
+    if (err == KV_OK)
+        err = label_measured(curves, diag);
     if (err == KV_OK)
         err = make_titles(curves, diag);
     if (err == KV_OK)

@@ -25,6 +25,16 @@ static kv_err grow_traces(kv_sweep_plan *plan, kv_diag *diag)
     return trace && digest && name ? KV_OK : kv_fail_memory(diag);
 }
 
+/* The trace that holds the bytes of the next one, by its digest; the next itself if there is none.
+ * A file that is reached by two names counts once. */
+static int same_contents(const kv_sweep_plan *plan)
+{
+    int t = 0;
+    while (t < plan->traces && strcmp(plan->digest[t], plan->digest[plan->traces]) != 0)
+        t++;
+    return t;
+}
+
 kv_err kv_sweep_plan_trace(kv_sweep_plan *plan, const char *path, const char *name, int *trace,
                            kv_diag *diag)
 {
@@ -39,7 +49,9 @@ kv_err kv_sweep_plan_trace(kv_sweep_plan *plan, const char *path, const char *na
         return err;
     char *copy = strdup(name);
     err = copy ? kv_attention_digest(open, plan->digest[plan->traces], diag) : kv_fail_memory(diag);
-    if (err != KV_OK) {
+    if (err == KV_OK)
+        *trace = same_contents(plan);
+    if (err != KV_OK || *trace < plan->traces) {
         free(copy);
         kv_attention_close(open);
         return err;

@@ -12,8 +12,8 @@
 typedef struct head_event {
     int32_t *candidate; /* [candidates] positions, ascending */
     int candidates;
-    int first;      /* candidates[0..first) are pinned as sinks, at every budget */
-    int32_t *order; /* [ranked] candidate indices from best to worst, sinks left out */
+    int first;      /* candidates[0..first) are sinks, which no budget needs ranked */
+    int32_t *order; /* [ranked] candidate indices from best to worst, pins left out */
     int ranked;
     double *score;    /* [ranked] in that order */
     uint8_t *level;   /* [candidates] least budget that keeps it */
@@ -224,9 +224,41 @@ static void collect_candidates(const kv__lane *lane, const kv__lane_head *head, 
     for (int p = first; p < lane->step_end; p++)
         event->candidate[n++] = p;
     event->candidates = n;
-    int sinks = event->pins[0].first;
-    for (event->first = 0; event->first < n && event->candidate[event->first] < sinks;)
-        event->first++;
+}
+
+/* Candidates that one budget pins as sinks, and as its newest. A budget without room for all pins
+ * has room for nothing else: sinks go first, then the newest. */
+static int pinned_first(const head_event *head, int budget)
+{
+    int n = 0;
+    while (n < head->candidates && head->candidate[n] < head->pins[budget].first)
+        n++;
+    return n < head->quota[budget] ? n : (int)head->quota[budget];
+}
+
+static int pinned_last(const head_event *head, int budget)
+{
+    int first = pinned_first(head, budget), last = head->pins[budget].last;
+    int room = (int)head->quota[budget] - first;
+    int others = head->candidates - first;
+    last = last < room ? last : room;
+    return last < others ? last : others;
+}
+
+/* The candidates that compete for what pins leave: those which some budget with room for more than
+ * pins does not pin. Budgets without room look at no score. */
+static void find_rivals(const head_event *head, int budgets, int *first, int *end)
+{
+    *first = head->candidates;
+    *end = 0;
+    for (int b = 0; b < budgets; b++) {
+        int sinks = pinned_first(head, b), newest = pinned_last(head, b);
+        if (sinks + newest >= head->quota[b])
+            continue;
+        *first = sinks < *first ? sinks : *first;
+        *end = head->candidates - newest > *end ? head->candidates - newest : *end;
+    }
+    *first = *first < *end ? *first : *end;
 }
 
 static int collect_present(const kv__lane *lane, const kv__lane_head *head, int32_t *present)
@@ -259,17 +291,15 @@ static void score_head(kv__lane *lane, kv__stage *stage, int kv_head, scratch *s
 {
     const kv__group *group = lane->group;
     head_event *head = &s->head[kv_head];
-    int least_last = head->pins[0].last;
-    for (int b = 1; b < group->budgets; b++)
-        if (head->pins[b].last < least_last)
-            least_last = head->pins[b].last;
+    int end;
+    find_rivals(head, group->budgets, &head->first, &end);
     kv_event event = {.view = &stage->view,
                       .config = group->config[0],
                       .plan = group->plan,
                       .kv_head = kv_head,
                       .candidate = head->candidate,
                       .candidates = head->candidates,
-                      .scored = head->candidates - least_last,
+                      .scored = end,
                       .present = s->present,
                       .presents = collect_present(lane, &lane->head[kv_head], s->present),
                       .chunk_start = lane->step_start,
@@ -289,13 +319,6 @@ static void score_head(kv__lane *lane, kv__stage *stage, int kv_head, scratch *s
     }
 }
 
-/* Candidates that are pinned at the newest end, sinks not counted twice. */
-static int pinned_last(const head_event *head, int budget)
-{
-    int room = head->candidates - head->first;
-    return head->pins[budget].last < room ? head->pins[budget].last : room;
-}
-
 /* Lets the policy divide the layer's budget among its heads. */
 static void allocate(const kv__lane *lane, const kv__stage *stage, scope who, int budget,
                      scratch *s)
@@ -308,14 +331,15 @@ static void allocate(const kv__lane *lane, const kv__stage *stage, scope who, in
         const head_event *head = &s->head[h];
         s->ranked_score[h] = head->score;
         s->ranked[h] = head->ranked;
-        s->counts[h] = head->quota[budget] - head->first - pinned_last(head, budget);
+        s->counts[h] = head->quota[budget] - pinned_first(head, budget) - pinned_last(head, budget);
     }
     kv_quota_query query = make_query(lane, stage, 0, who, s->head[0].candidates);
     policy->allocate(lane->group->config[budget], &query, heads, s->ranked_score, s->ranked,
                      s->score, s->counts);
     for (int h = 0; h < heads; h++) {
         head_event *head = &s->head[h];
-        head->quota[budget] = s->counts[h] + head->first + pinned_last(head, budget);
+        int pinned = pinned_first(head, budget) + pinned_last(head, budget);
+        head->quota[budget] = s->counts[h] + pinned;
     }
 }
 
@@ -328,14 +352,14 @@ static void lower(uint8_t *level, int budget)
 /* Marks what one budget keeps: pins, then the best of the rest. */
 static void mark_kept(head_event *head, int budget)
 {
-    int last = head->candidates - pinned_last(head, budget);
-    long long room = head->quota[budget] - head->first - pinned_last(head, budget);
-    for (int k = 0; k < head->first; k++)
+    int first = pinned_first(head, budget), last = head->candidates - pinned_last(head, budget);
+    long long room = head->quota[budget] - first - pinned_last(head, budget);
+    for (int k = 0; k < first; k++)
         lower(&head->level[k], budget);
     for (int k = last; k < head->candidates; k++)
         lower(&head->level[k], budget);
     for (int r = 0; r < head->ranked && room > 0; r++) {
-        if (head->order[r] >= last)
+        if (head->order[r] < first || head->order[r] >= last)
             continue;
         lower(&head->level[head->order[r]], budget);
         room--;
