@@ -136,12 +136,6 @@ kv_err kv__memory_claim(kv__memory *memory, kv__live *live, kv__hit hit)
     return KV_OK;
 }
 
-int64_t kv__memory_lacks(const kv__memory *memory, const kv__live *live, int32_t tokens)
-{
-    int64_t blocks = (tokens + memory->block_tokens - 1) / memory->block_tokens;
-    return blocks > live->held ? blocks - live->held : 0;
-}
-
 kv_err kv__memory_grow(kv__memory *memory, kv__live *live, int32_t tokens)
 {
     int64_t lacks = kv__memory_lacks(memory, live, tokens);

@@ -55,7 +55,12 @@ uint64_t kv__block_key(const kv__live *live, int32_t index);
 /* Makes a waiting request hold its hit. */
 kv_err kv__memory_claim(kv__memory *memory, kv__live *live, kv__hit hit) KV_MUST_USE;
 /* Blocks that a request lacks to hold so many tokens. */
-int64_t kv__memory_lacks(const kv__memory *memory, const kv__live *live, int32_t tokens);
+static inline int64_t kv__memory_lacks(const kv__memory *memory, const kv__live *live,
+                                       int32_t tokens)
+{
+    int64_t more = tokens - (int64_t)live->held * memory->block_tokens;
+    return more > 0 ? (more + memory->block_tokens - 1) / memory->block_tokens : 0;
+}
 /* Gives it those blocks; they must be available. */
 kv_err kv__memory_grow(kv__memory *memory, kv__live *live, int32_t tokens) KV_MUST_USE;
 /* Takes private pages for requests that count them themselves; they must be available. */

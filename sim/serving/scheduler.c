@@ -131,14 +131,16 @@ static kv_err run_running(kv__replica *replica, int64_t *budget, bool *preempted
         int32_t lack = lacking(replica, live);
         int32_t tokens = wanted(replica, live, live->computed_tokens, lack, *budget);
         int64_t pages = lacks(replica, live, tokens);
-        while (pages > kv__memory_available(&replica->memory)) {
+        while (pages > 0 && pages > kv__memory_available(&replica->memory)) {
             bool itself = replica->running[replica->running_count - 1] == live;
             kv_err err = preempt_last(replica);
             *preempted = true;
             if (err != KV_OK || itself)
                 return err;
         }
-        kv_err err = grow(replica, live, tokens);
+        kv_err err = pages > 0 || replica->server->settings->keep != NULL
+                         ? grow(replica, live, tokens)
+                         : KV_OK;
         if (err != KV_OK)
             return err;
         live->scheduled = tokens;
@@ -386,8 +388,13 @@ static int64_t growth_pages(const kv__replica *replica, int64_t steps)
     int64_t size = replica->memory.block_tokens, pages = 0;
     for (int32_t i = 0; i < replica->running_count; i++) {
         const kv__live *live = replica->running[i];
-        pages += keep != NULL ? kv__keep_growth(keep, live, steps)
-                              : (live->computed_tokens + steps + size - 1) / size - live->held;
+        int64_t more = live->computed_tokens + steps - live->held * size;
+        if (keep != NULL)
+            pages += kv__keep_growth(keep, live, steps);
+        else if (more > 0 && more <= INT32_MAX) /* division of 32 bits takes half the time */
+            pages += ((uint32_t)more + (uint32_t)size - 1) / (uint32_t)size;
+        else
+            pages += more > 0 ? (more + size - 1) / size : -(-more / size);
     }
     return pages;
 }
@@ -404,6 +411,8 @@ static int64_t greatest(int64_t most, bool (*holds)(const kv__replica *, int64_t
                         const kv__replica *replica)
 {
     int64_t low = 1;
+    if (holds(replica, most)) /* as a rule */
+        return most;
     while (low < most) {
         int64_t middle = low + (most - low + 1) / 2;
         if (holds(replica, middle))
@@ -481,8 +490,7 @@ static int64_t plan_steps(const kv__replica *replica, bool preempted)
         int64_t alike = s->keep != NULL ? steps_alike(replica, live) : steps;
         steps = alike < steps ? alike : steps;
     }
-    if (!fits(replica, steps))
-        steps = greatest(steps, fits, replica);
+    steps = greatest(steps, fits, replica);
     return greatest(steps, begins_in_time, replica);
 }
 

@@ -159,6 +159,7 @@ static kv_err give_tokens(kv__replica *replica, int64_t time_ns)
 typedef struct taking {
     int64_t from, to; /* steps whose begin takes pages: from + 1 .. to, from now on */
     int64_t until;    /* step of the plan at whose end the account is drawn up */
+    __int128 end;     /* fine time from the plan's beginning to then */
     int64_t taken;
     unsigned __int128 held; /* fine time that what was taken is held until then */
 } taking;
@@ -169,13 +170,13 @@ static int64_t take_pages(const kv__replica *replica, int64_t past, int64_t head
 {
     const kv__plan *plan = &replica->plan;
     int64_t size = replica->memory.block_tokens, opened = 0;
-    __int128 end = plan_time(plan, t->until);
-    int64_t j = (size - past % size) % size + 1;
+    int64_t over = past <= INT32_MAX ? (uint32_t)past % (uint32_t)size : past % size;
+    int64_t j = over > 0 ? size - over + 1 : 1;
     j += j <= t->from ? (t->from - j) / size * size + size : 0;
     for (; j <= t->to; j += size, opened++)
         if (plan->done + j <= t->until)
             t->held += (unsigned __int128)heads *
-                       (unsigned __int128)(end - plan_time(plan, plan->done + j - 1));
+                       (unsigned __int128)(t->end - plan_time(plan, plan->done + j - 1));
     t->taken += heads * opened;
     return opened;
 }
@@ -227,7 +228,7 @@ static kv_err decode(kv__replica *replica, int64_t steps, bool begins)
     int64_t have =
         plan->begun - plan->done; /* 1: the first of the steps holds its blocks already */
     __int128 span = plan_time(plan, until) - plan_time(plan, plan->done);
-    taking t = {.from = have, .to = steps + begins, .until = until};
+    taking t = {.from = have, .to = steps + begins, .until = until, .end = plan_time(plan, until)};
     replica->page_fine +=
         (unsigned __int128)kv__memory_used(&replica->memory) * (unsigned __int128)span;
     take_all(replica, &t);
