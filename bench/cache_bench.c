@@ -70,7 +70,7 @@ static kv_err read_through(const kv_request_spec *spec, uint32_t capacity, kv_di
     kv_block_cache *cache = NULL;
     kv_request_reader *reader = NULL;
     kv_request request;
-    int64_t uses = 0;
+    int64_t used = 0;
     double began = seconds();
     kv_err err = kv_block_cache_new(kv_replacement_find("lru"), NULL, capacity, 1, &cache, diag);
     if (err == KV_OK)
@@ -78,14 +78,14 @@ static kv_err read_through(const kv_request_spec *spec, uint32_t capacity, kv_di
     while (err == KV_OK && (err = kv_request_next(reader, &request, diag)) == KV_OK)
         for (int32_t i = 0; i < request.block_count && err == KV_OK; i++) {
             kv_access access = {
-                .key = request.blocks[i], .time = uses++, .next_use = KV_NEVER, .position = i};
+                .key = request.blocks[i], .time = used++, .next_use = KV_NEVER, .position = i};
             err = kv_block_cache_use(cache, &access, NULL, NULL);
         }
     kv_request_close(reader);
     kv_block_cache_free(cache);
     if (err == KV_END)
         printf("read and used, lru of %u blocks: %.1f million blocks/s\n", capacity,
-               (double)uses / (seconds() - began) / 1e6);
+               (double)used / (seconds() - began) / 1e6);
     return err == KV_END ? KV_OK : err;
 }
 
