@@ -91,6 +91,33 @@ static void token_counts_are_whole(void **state)
     }
 }
 
+/* Ids are read without a tree where they are plain, and by jansson where they are not: the same. */
+static void mooncake_ids(void **state)
+{
+    static const char *const rows[] = {
+        "{\"hash_ids\": [7, 0, 900000000000000007], \"input_length\": 1500, \"output_length\": 1}",
+        "{\"hash_ids\":[7,0,900000000000000007],\"input_length\":1500,\"output_length\":1}",
+        "{ \"input_length\": 1500, \"output_length\": 1, \"hash_ids\" : [ 7 ,\t0 , "
+        "900000000000000007 ] }",
+        "{\"hash_ids\": [7.0, 0, 900000000000000007], \"input_length\": 1500, \"output_length\": "
+        "1}",
+        "{\"hash\\u005fids\": [7, 0, 900000000000000007], \"input_length\": 1500, "
+        "\"output_length\": 1}",
+        "{\"a\": {\"hash_ids\": [3]}, \"b\": \"\\\"hash_ids\", \"c\": \"hash_ids\", \"hash_ids\": "
+        "[7, 0, 900000000000000007], \"input_length\": 1500, \"output_length\": 1}",
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        request_list l = read_text("x", rows[i], "mooncake", "arrivals=together");
+        assert_string_equal(l.message, "");
+        assert_int_equal(l.count, 1);
+        assert_int_equal(l.request[0].block_count, 3);
+        assert_int_equal(l.request[0].blocks[0], 7);
+        assert_int_equal(l.request[0].blocks[1], 0);
+        assert_int_equal(l.request[0].blocks[2], 900000000000000007);
+        free_requests(&l);
+    }
+}
+
 /* --- Formats
  * --------------------------------------------------------------------------------------- */
 
@@ -263,6 +290,26 @@ static const struct {
      "x:2: arrives 0.001 s before the request before it"},
     {"mooncake", "{\"timestamp\": -9e15, \"input_length\": 5, \"output_length\": 6}\n",
      "too large"},
+    {"mooncake",
+     "{\"timestamp\": 1, \"input_length\": 5, \"output_length\": 6, \"hash_ids\": [1, 02]}\n",
+     "not JSON"},
+    {"mooncake",
+     "{\"timestamp\": 1, \"input_length\": 5, \"output_length\": 6, \"hash_ids\": [1, ]}\n",
+     "not JSON"},
+    {"mooncake",
+     "{\"timestamp\": 1, \"input_length\": 5, \"output_length\": 6, \"hash_ids\": [1 2]}\n",
+     "not JSON"},
+    {"mooncake",
+     "{\"timestamp\": 1, \"input_length\": 5, \"output_length\": 6, \"hash_ids\": [1, 2\n",
+     "not JSON"},
+    {"mooncake",
+     "{\"hash_ids\": [1], \"timestamp\": 1, \"input_length\": 5, \"output_length\": 6, "
+     "\"hash_ids\": [1]}\n",
+     "not JSON: duplicate"},
+    {"mooncake",
+     "{\"timestamp\": 1, \"input_length\": 5, \"output_length\": 6, \"hash_ids\": "
+     "[99999999999999999999]}\n",
+     "not JSON: too big"},
     {"azure", "", "x: is empty"},
     {"azure", HEADER "2023-11-16 18:15:46.68,374\n", "x:2: 2 fields, expected 3"},
     {"azure", HEADER ROW "2023-11-16 18:15:46.68,-374,44\n",
@@ -522,6 +569,7 @@ static int run(void)
         cmocka_unit_test(times_are_exact),
         cmocka_unit_test(token_counts_are_whole),
         cmocka_unit_test(mooncake),
+        cmocka_unit_test(mooncake_ids),
         cmocka_unit_test(azure),
         cmocka_unit_test(burstgpt),
         cmocka_unit_test(csv_by_column_names),
