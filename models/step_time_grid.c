@@ -30,12 +30,15 @@ static kv_err complain(const reading *at, const char *what, const char *text)
     return kv_fail(at->diag, KV_ERR_INPUT, &mark, "%s '%s'", what, text);
 }
 
-/* Cuts a line at its commas in place. Returns the number of cells, at most `most`. */
+/* Cuts a line at its commas, but for those in quotes, in place. Returns the number of cells, at
+ * most `most`. */
 static int split(char *line, char **cell, int most)
 {
     int count = 0;
     for (char *at = line; at != NULL && count < most; count++) {
         cell[count] = at;
+        while (*at == '"' && strchr(at + 1, '"') != NULL)
+            at = strchr(at + 1, '"') + 1;
         at = strchr(at, ',');
         if (at != NULL)
             *at++ = '\0';
@@ -121,6 +124,8 @@ static kv_err read_lines(reading *at, char *text, const char *label, const char 
                               : read_header(at, line, label, columns);
     if (err != KV_OK)
         return err;
+    for (int c = 0; c < at->columns; c++)
+        out->has |= at->column_of[c] >= 0 ? 1u << c : 0;
     out->value = calloc(most * (size_t)at->columns, sizeof *out->value);
     out->label = at->label_at >= 0 ? calloc(most, sizeof *out->label) : NULL;
     if (out->value == NULL || (at->label_at >= 0 && out->label == NULL))

@@ -11,13 +11,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { KV__CSV_COLUMNS = 5 };
+enum { KV__CSV_COLUMNS = 8 };
 
 /* The rows of a CSV file under the columns that were asked for. */
 typedef struct kv__csv {
     size_t rows;
     double *value; /* [rows][number of numeric columns asked for] */
     char **label;  /* [rows] of the label column; NULL if none was asked for */
+    unsigned has;  /* bit c: the header has column c of those asked for */
 } kv__csv;
 
 /* Reads a CSV file with a header. label_column may be NULL; columns ends with NULL, at most

@@ -102,14 +102,16 @@ static bool disabled(const char *path)
 
 kv_err kv__skew_read(const char *directory, kv__skew *out, kv_diag *diag)
 {
-    static const char *const columns[] = {"t_mean_us", "t_max_us", "t_skew_us", "?n", "?pc", NULL};
+    static const char *const columns[] = {"?t_mean_us", "?t_max_us", "?t_skew_us",
+                                          "?n",         "?pc",       NULL};
     *out = (kv__skew){0};
     char *path = kv_path_resolve(directory, "skew.csv");
     char *meta = kv_path_resolve(directory, "meta.yaml");
+    char *above = kv_path_resolve(directory, "../meta.yaml");
     kv__csv csv = {0};
     bool absent = true;
-    kv_err err = path != NULL && meta != NULL ? KV_OK : kv_fail_memory(diag);
-    if (err == KV_OK && !disabled(meta))
+    kv_err err = path != NULL && meta != NULL && above != NULL ? KV_OK : kv_fail_memory(diag);
+    if (err == KV_OK && !disabled(meta) && !disabled(above))
         err = kv__csv_read(path, NULL, columns, &csv, &absent, diag);
     for (int prefill = 0; prefill < 2 && err == KV_OK && !absent; prefill++)
         if (fit(&csv, prefill != 0, &out->alpha[prefill]) != KV_OK)
@@ -117,6 +119,7 @@ kv_err kv__skew_read(const char *directory, kv__skew *out, kv_diag *diag)
     kv__csv_fini(&csv);
     free(path);
     free(meta);
+    free(above);
     if (err != KV_OK)
         kv__skew_fini(out);
     return err;

@@ -111,15 +111,41 @@ static kv_err read_curves(const char *directory, const char *file, const char *a
     return err;
 }
 
+/* Brings rows into the form of kv__grid4_make. Tables of later profilers give, instead of the keys
+ * before the chunk, the mean keys that its tokens see, half of the chunk more, and have rows with
+ * several tokens per decode, which are left out. */
+static kv_err shape_attention(kv__csv *csv, const char *path, kv_diag *diag)
+{
+    enum { CHUNK, DECODES, KEYS, TIME, BEFORE, SEEN, QUERY, COLUMNS };
+    size_t rows = 0;
+    kv_mark mark = {path, 1, 0};
+    bool before = (csv->has & 1u << BEFORE) != 0;
+    if (!before && (csv->has & 1u << SEEN) == 0)
+        return kv_fail(diag, KV_ERR_INPUT, &mark, "the header lacks the column 'kv_prefill'");
+    for (size_t r = 0; r < csv->rows; r++) {
+        double v[COLUMNS];
+        memcpy(v, &csv->value[COLUMNS * r], sizeof v);
+        if (v[QUERY] > 1)
+            continue;
+        double history = before ? v[BEFORE] : fmax(0, v[SEEN] - v[CHUNK] / 2);
+        const double row[] = {v[CHUNK], history, v[DECODES], v[KEYS], v[TIME]};
+        memcpy(&csv->value[(KV__AXES + 1) * rows++], row, sizeof row);
+    }
+    csv->rows = rows;
+    return rows > 0 ? KV_OK : kv_fail(diag, KV_ERR_INPUT, &mark, "there are no rows to use");
+}
+
 static kv_err read_attention(const char *directory, kv__grid4 *out, kv_diag *diag)
 {
-    const char *columns[] = {"prefill_chunk", "kv_prefill", "n_decode",
-                             "kv_decode",     "time_us",    NULL};
+    const char *columns[] = {"prefill_chunk", "n_decode",     "kv_decode",     "time_us",
+                             "?kv_prefill",   "?prefill_key", "?decode_q_len", NULL};
     char *path = kv_path_resolve(directory, "attention.csv");
     if (path == NULL)
         return kv_fail_memory(diag);
     kv__csv csv;
     kv_err err = kv__csv_read(path, NULL, columns, &csv, NULL, diag);
+    if (err == KV_OK)
+        err = shape_attention(&csv, path, diag);
     if (err == KV_OK)
         err = kv__grid4_make(&csv, path, out, diag);
     kv__csv_fini(&csv);
@@ -130,14 +156,19 @@ static kv_err read_attention(const char *directory, kv__grid4 *out, kv_diag *dia
 /* The mixture of one layer over tokens and touched experts; empty without a file. */
 static kv_err read_mixture(const char *directory, kv__sheet *out, kv_diag *diag)
 {
-    const char *columns[] = {"tokens", "activated_experts", "time_us", NULL};
+    const char *columns[] = {"tokens", "activated_experts", "time_us", "?ep", NULL};
     char *path = kv_path_resolve(directory, "moe.csv");
     if (path == NULL)
         return kv_fail_memory(diag);
     kv__csv csv;
     bool absent;
     kv_err err = kv__csv_read(path, NULL, columns, &csv, &absent, diag);
-    if (err == KV_OK && !absent)
+    size_t rows = 0;
+    for (size_t r = 0; r < csv.rows; r++)
+        if (csv.value[4 * r + 3] <= 1) /* experts are not divided among devices */
+            memmove(&csv.value[3 * rows++], &csv.value[4 * r], 3 * sizeof(double));
+    csv.rows = rows;
+    if (err == KV_OK && !absent && rows > 0)
         err = no_memory(kv__sheet_make(&csv, out), diag);
     kv__csv_fini(&csv);
     free(path);

@@ -207,6 +207,46 @@ static void test_skew(void **state)
     remove("step_time_test.d/skew.csv");
 }
 
+/* The same attention times in the form of later profilers, whose rows give the mean keys that a
+ * chunk's tokens see (the keys before it and half of the chunk) and decodes of several tokens; and
+ * a mixture measured for several divisions of its experts. Nothing changes but for the model's
+ * layers, none of which is a mixture. */
+static void test_later_tables(void **state)
+{
+    const fixture *f = *state;
+    kv_step_time_config config = {.model = 1, .path = "step_time_test.d", .kernel_scale = 1};
+    kv_step_batch chunk = {.tokens = 12,
+                           .sequences = 1,
+                           .prefill_tokens = 12,
+                           .prefill_square = 144,
+                           .prefill_history = 96};
+    kv_step_batch two = decodes(2, 30, 18, 6);
+    int64_t was[2], is[2];
+    write_profile();
+    kv_step_time *time = open_time(f, config);
+    was[0] = kv_step_time_step(time, &chunk);
+    was[1] = kv_step_time_step(time, &two);
+    kv_step_time_free(time);
+    write_file("step_time_test.d/attention.csv",
+               "layer,prefill_chunk,prefill_key,n_decode,kv_decode,decode_q_len,time_us\n"
+               "a,0,0,1,10,1,3\na,0,0,1,20,1,4\na,0,0,1,40,1,8\na,0,0,3,10,1,5\n"
+               "a,0,0,3,20,1,8\na,0,0,3,40,1,16\na,0,0,3,40,4,99\n"
+               "a,8,4,0,0,1,6\na,8,20,0,0,1,9\na,16,8,0,0,1,14\na,16,24,0,0,1,20\n"
+               "a,8,4,1,10,1,8\na,8,4,3,10,1,10\na,8,20,1,10,1,11\na,8,20,3,10,1,13\n"
+               "a,16,8,1,10,1,16\na,16,8,3,10,1,18\na,16,24,1,10,1,22\na,16,24,3,10,1,24\n");
+    write_file("step_time_test.d/moe.csv", "ep,tokens,activated_experts,time_us\n"
+                                           "2,1,1,5\n1,1,1,7\n1,9,1,9\n");
+    write_file("step_time_test.d/skew.csv", "n_prefill,requests_json,t_skew_us\n"
+                                            "0,\"[[1,8],[1,9]]\",7\n");
+    time = open_time(f, config);
+    is[0] = kv_step_time_step(time, &chunk);
+    is[1] = kv_step_time_step(time, &two);
+    kv_step_time_free(time);
+    assert_memory_equal(is, was, sizeof is);
+    remove("step_time_test.d/moe.csv");
+    remove("step_time_test.d/skew.csv");
+}
+
 /* Step j of a ramp is the step that the batch gives once it has grown j times, to the bit. */
 static void test_ramps(void **state)
 {
@@ -265,9 +305,10 @@ static void test_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_roofline), cmocka_unit_test(test_all_reduce),
-        cmocka_unit_test(test_table),    cmocka_unit_test(test_skew),
-        cmocka_unit_test(test_ramps),    cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_roofline),     cmocka_unit_test(test_all_reduce),
+        cmocka_unit_test(test_table),        cmocka_unit_test(test_skew),
+        cmocka_unit_test(test_later_tables), cmocka_unit_test(test_ramps),
+        cmocka_unit_test(test_errors),
     };
     return cmocka_run_group_tests_name("step_time", tests, open_fixture, close_fixture);
 }
