@@ -90,7 +90,7 @@ static kv_err replay(kv_accuracy_fit *fit, const kv_accuracy_fit_options *option
 {
     const kv_attention_config attention = {.page_tokens = 1};
     kv_sweep sweep =
-        kv_sweep_plan_sweep(&fit->sweep_plan, &attention, options->seed, 0, options->threads);
+        kv_sweep_plan_sweep(&fit->sweep_plan, &attention, options->seed, NULL, options->threads);
     fit->plan.critical = options->critical;
     kv_err err = kv_sweep_list(&sweep, &fit->plan, diag);
     if (err == KV_OK)

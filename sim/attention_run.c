@@ -3,7 +3,7 @@
 #include "config.h"
 
 #include "sim/attention_run.h"
-#include "models/model.h"
+#include "sim/attention_cache.h"
 #include "sim/measured.h"
 #include "sim/sweep_plan.h"
 
@@ -14,15 +14,14 @@ struct kv_attention_job {
     kv_sweep_plan plan;
     kv_measured *measured; /* NULL: nothing was measured */
     char *accuracy_spec;   /* what was measured, as the results keep it */
-    double entry_bytes;
+    kv_replay_cache cache; /* its layers are the job's */
 };
 
-/* Bytes of one KV entry (one KV head of one layer) under the experiment's model; 0: none is given.
- * The model must have the recorded shape: its bytes would mean nothing otherwise. */
-static kv_err entry_bytes(const kv_experiment *experiment, const kv_sweep_plan *plan, double *bytes,
-                          kv_diag *diag)
+/* How the experiment's model stores what was recorded; all zero: none is given. Every trace must
+ * have its shape: its bytes would mean nothing otherwise. */
+static kv_err model_cache(const kv_experiment *experiment, const kv_sweep_plan *plan,
+                          kv_replay_cache *cache, kv_diag *diag)
 {
-    *bytes = 0;
     if (experiment->model == NULL)
         return KV_OK;
     kv_model *model;
@@ -31,15 +30,19 @@ static kv_err entry_bytes(const kv_experiment *experiment, const kv_sweep_plan *
         return err;
     kv_mark mark = kv_node_mark(experiment->model);
     for (int t = 0; t < plan->traces && err == KV_OK; t++) {
+        const char *path = kv_attention_path(plan->trace[t]);
         const kv_shape *shape = kv_attention_shape(plan->trace[t]);
-        if (model->layers != shape->layers || kv_model_kv_heads(model) != shape->kv_heads)
+        const kv_shape *first = kv_attention_shape(plan->trace[0]);
+        free((kv_counts_layer *)cache->layer);
+        cache->layer = NULL;
+        err = kv_attention_cache_of(model, shape, path, &mark, cache, diag);
+        if (err == KV_OK && (shape->layers != first->layers || shape->kv_heads != first->kv_heads))
             err = kv_fail(diag, KV_ERR_INPUT, &mark,
-                          "model %s has %lld layers of %d KV heads, but %s was recorded with %d of "
-                          "%d; name the recorded model or leave `model` out",
-                          model->name, model->layers, kv_model_kv_heads(model),
-                          kv_attention_path(plan->trace[t]), shape->layers, shape->kv_heads);
+                          "%s was recorded with %d layers of %d KV heads, %s with %d of %d; with "
+                          "`model`, record all traces alike",
+                          path, shape->layers, shape->kv_heads, kv_attention_path(plan->trace[0]),
+                          first->layers, first->kv_heads);
     }
-    *bytes = kv_model_entry_bytes(model, kv_model_cache_format(model));
     kv_model_free(model);
     return err;
 }
@@ -104,7 +107,7 @@ static kv_err plan_calibration(const kv_attention_config *attention, kv_sweep_pl
 static kv_sweep sweep_of(const kv_attention_job *job, int threads)
 {
     kv_sweep sweep = kv_sweep_plan_sweep(&job->plan, &job->experiment->attention,
-                                         job->experiment->seed, job->entry_bytes, threads);
+                                         job->experiment->seed, &job->cache, threads);
     sweep.options.keep_profiles = job->experiment->serving != NULL;
     return sweep;
 }
@@ -122,7 +125,7 @@ kv_err kv_attention_prepare(const kv_experiment *experiment,
         err = plan_calibration(&experiment->attention, &job->plan, warn, warn_closure,
                                &job->measured, &job->accuracy_spec, diag);
     if (err == KV_OK)
-        err = entry_bytes(experiment, &job->plan, &job->entry_bytes, diag);
+        err = model_cache(experiment, &job->plan, &job->cache, diag);
     if (err == KV_OK) {
         kv_sweep sweep = sweep_of(job, 1);
         err = kv_sweep_check(&sweep, diag);
@@ -142,6 +145,7 @@ void kv_attention_job_free(kv_attention_job *job)
     kv_sweep_plan_fini(&job->plan);
     kv_measured_free(job->measured);
     free(job->accuracy_spec);
+    free((kv_counts_layer *)job->cache.layer);
     free(job);
 }
 

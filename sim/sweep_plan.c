@@ -218,7 +218,7 @@ kv_err kv_sweep_plan_attention(kv_sweep_plan *plan, const kv_attention_config *a
 }
 
 kv_sweep kv_sweep_plan_sweep(const kv_sweep_plan *plan, const kv_attention_config *attention,
-                             long long seed, double entry_bytes, int threads)
+                             long long seed, const kv_replay_cache *cache, int threads)
 {
     bool timed = attention->step_time.prefill_token_ns > 0;
     /* Paths and digests may move while traces are added, so they are filled in now. */
@@ -235,7 +235,7 @@ kv_sweep kv_sweep_plan_sweep(const kv_sweep_plan *plan, const kv_attention_confi
         .examples = plan->examples,
         .options = {.seed = (uint64_t)seed,
                     .page_tokens = attention->page_tokens,
-                    .entry_bytes = entry_bytes,
+                    .cache = cache ? *cache : (kv_replay_cache){.entry_bytes = 0},
                     .prefill_token_s = timed ? 1e-9 * attention->step_time.prefill_token_ns : 1,
                     .decode_step_s = timed ? 1e-9 * attention->step_time.decode_ns : 1,
                     .analytic = attention->footprint_model == KV_FOOTPRINT_ANALYTIC,

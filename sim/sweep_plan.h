@@ -32,9 +32,9 @@ kv_err kv_sweep_plan_point(kv_sweep_plan *plan, const kv_point_spec *spec, const
 /* Traces, examples and points of an experiment's attention section. */
 kv_err kv_sweep_plan_attention(kv_sweep_plan *plan, const kv_attention_config *attention,
                                kv_diag *diag) KV_MUST_USE;
-/* What to sweep; borrows from the plan. entry_bytes: of one KV entry, 0: as recorded in f16. */
+/* What to sweep; borrows from the plan. cache: how entries are stored; NULL: as recorded in f16. */
 kv_sweep kv_sweep_plan_sweep(const kv_sweep_plan *plan, const kv_attention_config *attention,
-                             long long seed, double entry_bytes, int threads);
+                             long long seed, const kv_replay_cache *cache, int threads);
 void kv_sweep_plan_fini(kv_sweep_plan *plan);
 
 /* Points and examples of a sweep as the results want them; the caller frees out->point and

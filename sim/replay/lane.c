@@ -38,7 +38,7 @@ static int count_steps(const kv__group *group, const kv_example *example)
     return steps;
 }
 
-static kv_err occupancy_init(kv__occupancy *occupancy, int steps, bool has_parts, kv_diag *diag)
+static kv_err occupancy_init(kv__occupancy *occupancy, int steps, bool has_bytes, kv_diag *diag)
 {
     memset(occupancy, 0, sizeof *occupancy);
     occupancy->steps = steps;
@@ -47,9 +47,9 @@ static kv_err occupancy_init(kv__occupancy *occupancy, int steps, bool has_parts
         if (occupancy->at_step[kind] == NULL)
             return kv_fail_memory(diag);
     }
-    if (has_parts)
+    if (has_bytes)
         occupancy->stored_at_step = calloc((size_t)steps, sizeof(double));
-    return !has_parts || occupancy->stored_at_step ? KV_OK : kv_fail_memory(diag);
+    return !has_bytes || occupancy->stored_at_step ? KV_OK : kv_fail_memory(diag);
 }
 
 static kv_err head_init(kv__lane_head *head, const kv__group *group, int tokens, kv_diag *diag)
@@ -90,8 +90,8 @@ kv_err kv__lane_init(kv__lane *lane, const kv__group *group, const kv__stage *st
     for (int h = 0; h < heads && err == KV_OK; h++)
         err = head_init(&lane->head[h], group, example->total_tokens, diag);
     for (int b = 0; b < budgets && err == KV_OK; b++) {
-        err = occupancy_init(&lane->occupancy[b], count_steps(group, example), group->parts > 0,
-                             diag);
+        err = occupancy_init(&lane->occupancy[b], count_steps(group, example),
+                             kv__bytes_differ(group, &stage->replay->options.cache), diag);
         if (err == KV_OK)
             err = kv__tally_init(&lane->tally[b], stage, diag);
     }
@@ -227,10 +227,11 @@ kv_err kv__lane_step_end(kv__lane *lane, kv__stage *stage, kv_diag *diag)
     for (int b = 0; b < lane->group->budgets; b++)
         kv__occupancy_add(&lane->occupancy[b], lane, stage->replay->shape.kv_heads, b, prefill,
                           probes);
-    if (lane->parts != NULL) {
-        kv__parts_charge(lane, stage, prefill, probes);
+    if (kv__bytes_differ(lane->group, &stage->replay->options.cache))
+        for (int b = 0; b < lane->group->budgets; b++)
+            kv__bytes_charge(lane, stage, b, prefill, probes);
+    if (lane->parts != NULL)
         kv__parts_before_evict(lane, stage);
-    }
     kv_err err = kv__lane_evict(lane, stage, diag);
     if (err == KV_OK && stage->given != NULL && lane->step_end == stage->example->prompt_tokens)
         err = kv__lane_restore(lane, stage, diag);

@@ -61,7 +61,7 @@ typedef struct kv__occupancy {
     int64_t prefill[KV__KINDS], decode[KV__KINDS]; /* entries summed over token steps */
     int64_t *at_step[KV__KINDS];                   /* [steps] summed over layers and heads */
     int steps;
-    /* lanes with parts: the same in entries of plain size, metadata included */
+    /* where kv__bytes_differ: the same in entries of plain size, metadata included */
     double stored_prefill, stored_decode;
     double stored_on_device; /* of both together, without what is in host memory */
     double *stored_at_step;  /* [steps] NULL elsewhere */
@@ -208,8 +208,14 @@ bool kv__parts_has_prior(const kv__group *group);
 /* Around the eviction that ends a step: transforms see what left. */
 void kv__parts_before_evict(kv__lane *lane, const kv__stage *stage);
 void kv__parts_after_evict(kv__lane *lane, kv__stage *stage);
-/* Adds what the current step stores. */
-void kv__parts_charge(kv__lane *lane, const kv__stage *stage, bool prefill, int64_t probes);
+/* Bytes of a stored entry, of `entries` in a head, as a share of a plain one's. */
+double kv__parts_share(const kv__group *group, const kv__stage *stage, double entries,
+                       bool prefill);
+/* What the read policy keeps beside `entries` entries, in plain ones. */
+double kv__parts_metadata(const kv__group *group, const kv__stage *stage, double entries,
+                          bool prefill);
+/* The share of `entries` entries that is on the device. */
+double kv__parts_device_share(const kv__group *group, double entries);
 /* Measures an answer row. *squares += the squared probabilities that are read. */
 void kv__parts_row(kv__lane *lane, kv__stage *stage, int answer, double *squares);
 /* Counts what a prefill row reads. */
@@ -241,6 +247,21 @@ void kv__pages_drop(kv__pages *pages, int position);
 /* Adds what the step start..end costs, in entries, to one budget's occupancy of one layer. */
 void kv__occupancy_add(kv__occupancy *occupancy, const kv__lane *lane, int kv_heads, int budget,
                        bool prefill, int64_t probes);
+
+/* --- bytes.c ----------------------------------------------------------------------- */
+/* Whether what a group stores is more than its counts times the bytes of an entry. */
+bool kv__bytes_differ(const kv__group *group, const kv_replay_cache *cache);
+/* Bytes of a plain entry. */
+double kv__bytes_entry(const kv__stage *stage);
+/* Adds what the current step stores at one budget, before its eviction. */
+void kv__bytes_charge(kv__lane *lane, const kv__stage *stage, int budget, bool prefill,
+                      int64_t probes);
+/* Footprint and peak in bytes, from plain entries summed over steps, those of them on the device,
+ * and the most at one step; the model's states come on top. */
+void kv__bytes_set(double entry_steps, double on_device, double peak, const kv__stage *stage,
+                   kv_record *record);
+/* The measures in bytes. */
+void kv__bytes_finish(const kv__occupancy *occupancy, const kv__stage *stage, kv_record *record);
 
 /* --- measure.c --------------------------------------------------------------------- */
 kv_err kv__tally_init(kv__tally *tally, const kv__stage *stage, kv_diag *diag);

@@ -565,10 +565,9 @@ static void average_turns(kv_record *record, int turns, kv_measure measure)
 static void finish_reads(const kv__lane *lane, const kv__tally *tally, const kv__stage *stage,
                          int turn, kv_record *record)
 {
-    const kv_replay_options *options = &stage->replay->options;
     const kv_shape *shape = &stage->replay->shape;
     const double *stored = lane->parts ? tally->row_read_bytes : tally->row_reads;
-    double bytes = options->entry_bytes > 0 ? options->entry_bytes : 2.0 * shape->head_dim * 2;
+    double bytes = kv__bytes_entry(stage);
     double reads = 0, read_bytes = 0, fetched = 0, full = 0;
     int rows = 0;
     for (int a = 0; a < stage->answers; a++) {
@@ -591,30 +590,6 @@ static void finish_reads(const kv__lane *lane, const kv__tally *tally, const kv_
     }
 }
 
-/* Bytes over time: of plain entries, or of what the lane stores. */
-static void finish_bytes(const kv__occupancy *o, const kv__stage *stage, kv_record *record)
-{
-    const kv_replay_options *options = &stage->replay->options;
-    const kv_shape *shape = &stage->replay->shape;
-    double n = stage->example->total_tokens, heads = (double)shape->layers * shape->kv_heads;
-    double bytes = options->entry_bytes > 0 ? options->entry_bytes : 2.0 * shape->head_dim * 2;
-    double prefill = (double)o->prefill[KV__IDEAL], decode = (double)o->decode[KV__IDEAL];
-    double peak = record->value[KV_M_PEAK] * heads * n, device = prefill + decode;
-    if (o->stored_at_step != NULL) {
-        device = o->stored_on_device;
-        prefill = o->stored_prefill;
-        decode = o->stored_decode;
-        peak = 0;
-        for (int s = 0; s < o->steps; s++)
-            peak = fmax(peak, o->stored_at_step[s]);
-    }
-    record->value[KV_M_BYTES_SECONDS] =
-        bytes * (prefill * options->prefill_token_s + decode * options->decode_step_s);
-    record->value[KV_M_PEAK_BYTES] = peak * bytes;
-    record->value[KV_M_FOOTPRINT_BYTES] = (prefill + decode) / (heads * n * (n + 1) / 2);
-    record->value[KV_M_FOOTPRINT_DEVICE] = device / (heads * n * (n + 1) / 2);
-}
-
 static void finish_occupancy(const kv__occupancy *o, const kv__stage *stage, kv_record *record)
 {
     static const kv_measure footprint[] = {KV_M_FOOTPRINT, KV_M_FOOTPRINT_HEAD,
@@ -630,7 +605,7 @@ static void finish_occupancy(const kv__occupancy *o, const kv__stage *stage, kv_
         record->value[footprint[kind]] = area / (heads * n * (n + 1) / 2);
         record->value[peak[kind]] = (double)most / (heads * n);
     }
-    finish_bytes(o, stage, record);
+    kv__bytes_finish(o, stage, record);
 }
 
 /* Which entries stay is not known, only how many. */
@@ -639,35 +614,60 @@ static bool counts_only(const kv__group *group, int budget)
     return group->policy->counts_only && group->policy->counts_only(group->config[budget]);
 }
 
+static kv_counts_rule counts_rule(const kv__group *group, int budget, const kv__stage *stage)
+{
+    const kv_shape *shape = &stage->replay->shape;
+    return (kv_counts_rule){.policy = group->policy,
+                            .config = group->config[budget],
+                            .plan = counts_only(group, budget) ? NULL : group->plan,
+                            .layers = shape->layers,
+                            .kv_heads = shape->kv_heads,
+                            .prompt_tokens = stage->example->prompt_tokens,
+                            .published = true};
+}
+
+/* Bytes by the same formulas, where the model's layers differ: entry steps and peak of what they
+ * cache. Transforms scale what the replay stored by the formula's footprint over the replayed. */
+static kv_err analytic_bytes(const kv__lane *lane, int budget, const kv__stage *stage,
+                             double replayed, kv_record *record, kv_diag *diag)
+{
+    const kv_replay_cache *cache = &stage->replay->options.cache;
+    const kv_example *example = stage->example;
+    kv_counts_rule rule = counts_rule(lane->group, budget, stage);
+    kv_counts_sum sum;
+    if (lane->group->parts > 0 || !kv__bytes_differ(lane->group, cache)) {
+        double scale = record->value[KV_M_FOOTPRINT] / replayed;
+        record->value[KV_M_FOOTPRINT_BYTES] *= scale;
+        record->value[KV_M_FOOTPRINT_DEVICE] *= scale;
+        return KV_OK;
+    }
+    rule.kv_heads = cache->latent ? 1 : rule.kv_heads;
+    kv_err err = kv_counts_replay(&rule, cache->layer, lane->group->chunk_tokens,
+                                  example->total_tokens - example->prompt_tokens, &sum, diag);
+    if (err == KV_OK)
+        kv__bytes_set(sum.entry_steps, sum.entry_steps, sum.peak_entries, stage, record);
+    return err;
+}
+
 /* footprint_model: analytic. The published formulas in place of what the replay counted. */
 static kv_err finish_analytic(const kv__lane *lane, int budget, const kv__stage *stage,
                               kv_record *record, kv_diag *diag)
 {
     const kv_shape *shape = &stage->replay->shape;
-    const kv__group *group = lane->group;
     const kv_example *example = stage->example;
-    kv_counts_rule rule = {.policy = group->policy,
-                           .config = group->config[budget],
-                           .plan = counts_only(group, budget) ? NULL : group->plan,
-                           .layers = shape->layers,
-                           .kv_heads = shape->kv_heads,
-                           .prompt_tokens = example->prompt_tokens,
-                           .published = true};
+    kv_counts_rule rule = counts_rule(lane->group, budget, stage);
     kv_counts_sum sum;
-    kv_err err = kv_counts_replay(&rule, NULL, group->chunk_tokens,
+    kv_err err = kv_counts_replay(&rule, NULL, lane->group->chunk_tokens,
                                   example->total_tokens - example->prompt_tokens, &sum, diag);
     if (err != KV_OK)
         return err;
     double n = example->total_tokens, heads = (double)shape->layers * shape->kv_heads;
     double bytes = record->value[KV_M_PEAK_BYTES] / record->value[KV_M_PEAK];
-    double stored = record->value[KV_M_FOOTPRINT_BYTES] / record->value[KV_M_FOOTPRINT];
-    double device = record->value[KV_M_FOOTPRINT_DEVICE] / record->value[KV_M_FOOTPRINT];
+    double replayed = record->value[KV_M_FOOTPRINT];
     record->value[KV_M_FOOTPRINT] = sum.entry_steps / (heads * n * (n + 1) / 2);
     record->value[KV_M_PEAK] = sum.peak_entries / (heads * n);
     record->value[KV_M_PEAK_BYTES] = bytes * record->value[KV_M_PEAK];
-    record->value[KV_M_FOOTPRINT_BYTES] = stored * record->value[KV_M_FOOTPRINT];
-    record->value[KV_M_FOOTPRINT_DEVICE] = device * record->value[KV_M_FOOTPRINT];
-    return KV_OK;
+    return analytic_bytes(lane, budget, stage, replayed, record, diag);
 }
 
 kv_err kv__measure_finish(const kv__lane *lane, int budget, kv__stage *stage, kv_record *record,

@@ -379,8 +379,7 @@ void kv__parts_after_evict(kv__lane *lane, kv__stage *stage)
  */
 
 /* Bytes of the entries that earlier steps left, as a share of plain ones'. */
-static double entry_share(const kv__group *group, const kv__stage *stage, double entries,
-                          bool prefill)
+double kv__parts_share(const kv__group *group, const kv__stage *stage, double entries, bool prefill)
 {
     double share = 1;
     kv_transform_size size = {.shape = &stage->replay->shape,
@@ -403,44 +402,21 @@ static kv_read_size read_size(const kv__stage *stage, double entries, bool prefi
                           .prefill = prefill};
 }
 
-static double metadata(const kv__group *group, const kv_read_size *size)
+double kv__parts_metadata(const kv__group *group, const kv__stage *stage, double entries,
+                          bool prefill)
 {
     const kv_read *read = read_of(group);
-    return read && read->metadata ? read->metadata(read_config(group), size) : 0;
+    const kv_read_size size = read_size(stage, entries, prefill);
+    return read && read->metadata ? read->metadata(read_config(group), &size) : 0;
 }
 
-/* The share of `entries` entries that is on the device. */
-static double device_share(const kv__group *group, double entries)
+double kv__parts_device_share(const kv__group *group, double entries)
 {
     const kv_read *read = read_of(group);
     if (read == NULL || read->home == NULL)
         return 1;
     kv_read_home home = read->home(read_config(group));
     return fmin(1, (double)(home.first + home.last) / entries);
-}
-
-void kv__parts_charge(kv__lane *lane, const kv__stage *stage, bool prefill, int64_t probes)
-{
-    kv__occupancy *o = &lane->occupancy[0];
-    int tokens = lane->step_end - lane->step_start + (int)probes;
-    double area = 0;
-    for (int h = 0; h < stage->replay->shape.kv_heads; h++) {
-        double past = (double)kv__lane_past(&lane->head[h], 0, lane->step_start), held = 0;
-        double stored_past = past * entry_share(lane->group, stage, past, prefill);
-        kv_read_size size = read_size(stage, past, prefill);
-        for (int i = 1; i <= tokens; i++) {
-            size.entries = past + i;
-            double beside = metadata(lane->group, &size), entries = stored_past + i;
-            held = entries + beside;
-            area += held;
-            o->stored_on_device += entries * device_share(lane->group, past + i) + beside;
-        }
-        o->stored_at_step[lane->step] += held;
-    }
-    if (prefill)
-        o->stored_prefill += area;
-    else
-        o->stored_decode += area;
 }
 
 /* --- Rows ----------------------------------------------------------------------------------------
@@ -577,9 +553,9 @@ static void count_reads(kv__lane *lane, const kv__stage *stage, int answer, cons
     kv_read_home home = read && read->home ? read->home(config) : (kv_read_home){at->presents, 0};
     bool in_prompt = lane->step_start < prompt;
     kv_read_size size = read_size(stage, at->presents, in_prompt);
-    double scan = metadata(lane->group, &size);
+    double scan = kv__parts_metadata(lane->group, stage, at->presents, in_prompt);
     double past = (double)kv__lane_past(&lane->head[at->kv_head], 0, lane->step_start);
-    double share = entry_share(lane->group, stage, past, in_prompt);
+    double share = kv__parts_share(lane->group, stage, past, in_prompt);
     bool chooses = read && (read->phases & (at->prefill ? KV_READS_PREFILL : KV_READS_DECODE));
     if (read != NULL && read->scan != NULL)
         scan = read->scan(config, &size);

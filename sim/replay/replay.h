@@ -9,6 +9,7 @@
 #define KVSIM_SIM_REPLAY_REPLAY_H
 
 #include "analysis/measure.h"
+#include "policies/counts.h"
 #include "policies/method.h"
 #include "traces/attention.h"
 
@@ -49,10 +50,21 @@ typedef enum kv_compress_with {
     KV_COMPRESS_WITH_CONTEXT /* the shared context alone; every question comes later */
 } kv_compress_with;
 
+/* How a model stores the cache of what was recorded. All zero: plain entries in every layer. */
+typedef struct kv_replay_cache {
+    double entry_bytes;           /* of one KV entry (key and value); 0: 2 * head_dim * 2 bytes */
+    const kv_counts_layer *layer; /* [layers] of the recording: whether it has a cache of its own,
+                                     and the window it sees; borrowed. NULL: all store everything */
+    bool latent;        /* one entry of a token serves all KV heads, and stays while one keeps it */
+    double state_bytes; /* of recurrent layers: in memory at every step, whatever the policy */
+    double full_entries; /* entries of a token in a plain cache of every layer of the model, what
+                            bytes are a share of; 0: layers * kv_heads */
+} kv_replay_cache;
+
 typedef struct kv_replay_options {
     uint64_t seed;          /* of policies that draw random numbers */
     long long page_tokens;  /* page of the head-compacted and page-granular measures */
-    double entry_bytes;     /* of one KV entry (key and value); 0: 2 * head_dim * 2 bytes */
+    kv_replay_cache cache;  /* how entries are stored, before any policy */
     double prefill_token_s; /* seconds that a prompt token's step lasts (1: token steps) */
     double decode_step_s;   /* seconds that a decode step lasts */
     bool analytic;          /* footprint and peak by formula from the lengths alone */
