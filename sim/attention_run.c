@@ -17,6 +17,20 @@ struct kv_attention_job {
     kv_replay_cache cache; /* its layers are the job's */
 };
 
+/* Latent vectors are no keys and values: what a transform would make of them is not known. */
+static kv_err check_latent(const kv_model *model, const kv_sweep_plan *plan, kv_diag *diag)
+{
+    for (int p = 0; p < plan->points && model->attention.kv_rank > 0; p++) {
+        const kv_replay_point *point = &plan->point[p].replay;
+        for (int i = 0; i < point->parts; i++)
+            if (point->part[i].method.family == KV_FAMILY_TRANSFORM)
+                return kv_fail(diag, KV_ERR_UNSUPPORTED, &point->mark,
+                               "%s transforms keys and values, but %s caches latent vectors",
+                               point->part[i].method.name, model->name);
+    }
+    return KV_OK;
+}
+
 /* How the experiment's model stores what was recorded; all zero: none is given. Every trace must
  * have its shape: its bytes would mean nothing otherwise. */
 static kv_err model_cache(const kv_experiment *experiment, const kv_sweep_plan *plan,
@@ -29,6 +43,7 @@ static kv_err model_cache(const kv_experiment *experiment, const kv_sweep_plan *
     if (err != KV_OK)
         return err;
     kv_mark mark = kv_node_mark(experiment->model);
+    err = check_latent(model, plan, diag);
     for (int t = 0; t < plan->traces && err == KV_OK; t++) {
         const char *path = kv_attention_path(plan->trace[t]);
         const kv_shape *shape = kv_attention_shape(plan->trace[t]);

@@ -5,7 +5,7 @@
 #define KVSIM_SIM_FOOTPRINT_H
 
 #include "models/model.h"
-#include "policies/retention.h"
+#include "policies/method.h"
 
 /* One sequence of a model under a policy. */
 typedef struct kv_footprint_case {
@@ -13,7 +13,9 @@ typedef struct kv_footprint_case {
     kv_cache_format format; /* how entries are stored */
     const kv_retention *policy;
     const void *config;
-    const void *plan;           /* what `prepare` made; NULL if none */
+    const void *plan;    /* what `prepare` made; NULL if none */
+    const kv_part *part; /* [parts] transforms, which change bytes alone */
+    int parts;
     long long prompt_tokens;    /* P, at least 1 */
     long long generated_tokens; /* G; P + G <= INT32_MAX */
     long long chunk_tokens;     /* C; 0: the whole prompt */

@@ -68,15 +68,26 @@ def brute_force(ex, policy, chunk, layers, latent, entry, state, full):
     return area / (full * entry * N * (N + 1) / 2), max(peaks), area
 
 
-def replay(model, folder, policies=POLICIES, footprint="simulated"):
+def write(model, folder, policies=POLICIES, footprint="simulated"):
     experiment = {"name": "architecture", "model": dict(model, name="m"), "attention": {
         "traces": [TINY], "chunk_size": CHUNKS, "critical": {"resamples": 1}, "footprint_model": footprint,
         "policies": [yaml.safe_load(p) for p in policies]}}
-    path, database = os.path.join(folder, "e.yaml"), os.path.join(folder, "r.db")
-    if os.path.exists(database):
-        os.remove(database)
+    path = os.path.join(folder, "e.yaml")
     with open(path, "w") as out:
         yaml.safe_dump(experiment, out)
+    return path
+
+
+def refusal(model, folder):
+    out = subprocess.run([os.environ["KVSIM"], "run", write(model, folder, ["{kivi: {}}"]), "-o",
+                          os.path.join(folder, "no.db"), "-q"], capture_output=True, text=True)
+    return out.stderr if out.returncode == 2 else ""
+
+
+def replay(*arguments):
+    path, database = write(*arguments), os.path.join(arguments[1], "r.db")
+    if os.path.exists(database):
+        os.remove(database)
     subprocess.run([os.environ["KVSIM"], "run", path, "-o", database, "-q"], check=True)
     return sqlite3.connect(database).execute(
         "select p.policy, p.chunk_size, e.kv_footprint_bytes, e.kv_bytes_peak, e.kv_bytes_seconds from footprint_point p"
@@ -84,9 +95,9 @@ def replay(model, folder, policies=POLICIES, footprint="simulated"):
     ).fetchall()
 
 
-def calculator(model, ex, chunk):
+def calculator(model, ex, chunk, policy="full"):
     out = subprocess.run([os.environ["KVSIM"], "footprint", "--json", "--model", json.dumps(dict(model, name="m")),
-                          "--prompt", str(ex.P), "--generate", str(ex.N - ex.P), "--chunk", str(chunk), "full"],
+                          "--prompt", str(ex.P), "--generate", str(ex.N - ex.P), "--chunk", str(chunk), policy],
                          check=True, capture_output=True, text=True)
     point = json.loads(out.stdout)["points"][0]
     return point["kv_footprint"], point["kv_bytes_peak"], point["kv_byte_steps"]
@@ -96,15 +107,31 @@ def close(got, want):
     return all(abs(g - w) <= 1e-12 * max(1, abs(w)) for g, w in zip(got, want))
 
 
+def transforms_agree(name, model, ex, folder):
+    """Bytes of transforms: replay and calculator, which share no sums."""
+    items = ["{kivi: {group: 8, residual: 8}}", "{kvquant: {}}", "{gear: {buffer: 6}}", "{think: {recent: 4}}"]
+    if name == "plain":
+        items += ["{minicache: {}}", "[%s, {kivi: {group: 4, residual: 4}}]" % (SNAP % (0.5, "chunked"))]
+    rows = iter(replay(model, folder, items))
+    return all(close(next(rows)[3:], calculator(model, ex, chunk, item)[1:]) for item in items for chunk in CHUNKS)
+
+
 def main():
     ex, number, failed = reference.Example(TINY, "0000"), 0, 0
-    print("1..%d" % ((len(POLICIES) * len(CHUNKS) + 1) * len(list(models()))))
+    print("1..%d" % ((len(POLICIES) * len(CHUNKS) + 2) * len(list(models()))))
     with tempfile.TemporaryDirectory() as folder:
         for name, model, *rest in models():
             formula = [row[2:] for row in replay(model, folder, ["full"], "analytic")]
             good = all(close(got, calculator(model, ex, chunk)) for got, chunk in zip(formula, CHUNKS))
             number, failed = number + 1, failed + (not good)
             print("%s %d - %s: full, by formula" % ("ok" if good else "not ok", number, name))
+            if name == "latent":
+                good = "transforms keys and values" in refusal(model, folder)
+                print("%s %d - latent: no transform" % ("ok" if good else "not ok", number + 1))
+            else:
+                good = transforms_agree(name, model, ex, folder)
+                print("%s %d - %s: transforms, by calculator" % ("ok" if good else "not ok", number + 1, name))
+            number, failed = number + 1, failed + (not good)
             rows = iter(replay(model, folder))
             for policy in POLICIES:
                 for chunk in CHUNKS:

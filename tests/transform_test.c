@@ -47,8 +47,10 @@ static void start(bench *b, const kv_transform *policy, int tokens, int width, c
     b->example = (kv_example){.prompt_tokens = tokens, .total_tokens = tokens};
     b->view = (kv_view){.shape = &b->shape, .example = &b->example};
     size_t bytes = (size_t)tokens * (size_t)width * sizeof(float);
-    memcpy(b->key, key, key ? bytes : 0);
-    memcpy(b->value, value, value ? bytes : 0);
+    if (key != NULL)
+        memcpy(b->key, key, bytes);
+    if (value != NULL)
+        memcpy(b->value, value, bytes);
     memcpy(b->recorded_key, b->key, sizeof b->key);
     memcpy(b->recorded_value, b->value, sizeof b->value);
     b->step = (kv_transform_step){.view = &b->view,

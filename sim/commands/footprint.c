@@ -85,11 +85,12 @@ static kv_err answer(const kv_model *model, const kv_point_spec *point, const ar
                      kv_footprint *out, kv_diag *diag)
 {
     const kv_retention *policy = point->policy;
-    if (point->parts > 0)
-        return kv_fail(diag, KV_ERR_UNSUPPORTED, &point->mark,
-                       "%s is no retention policy: what it does to bytes and reads depends on the "
-                       "recorded rows; `kvsim run` measures it",
-                       point->part[0].method.name);
+    for (int i = 0; i < point->parts; i++)
+        if (point->part[i].method.family == KV_FAMILY_READ)
+            return kv_fail(diag, KV_ERR_UNSUPPORTED, &point->mark,
+                           "%s is a read policy: what it reads depends on the recorded rows; "
+                           "`kvsim run` measures it",
+                           point->part[i].method.name);
     kv_shape shape = {.model = model->name,
                       .layers = (int)model->layers,
                       .heads = (int)model->attention.heads,
@@ -100,6 +101,8 @@ static kv_err answer(const kv_model *model, const kv_point_spec *point, const ar
         .format = kv_model_cache_format(model),
         .policy = policy,
         .config = point->config,
+        .part = point->part,
+        .parts = point->parts,
         .prompt_tokens = a->prompt,
         .generated_tokens = a->generate,
         .chunk_tokens = point->chunk_tokens == KV_CHUNK_NOT_GIVEN ? a->chunk : point->chunk_tokens,
@@ -126,7 +129,7 @@ static char *flow_yaml(const char *text)
     const char *colon = strchr(text, ':');
     char *out = NULL;
     size_t bytes;
-    if (text[0] == '{' || colon == NULL)
+    if (text[0] == '{' || text[0] == '[' || colon == NULL)
         return strdup(text);
     FILE *file = open_memstream(&out, &bytes);
     if (file == NULL)
@@ -217,8 +220,9 @@ static void print_json(const kv_model *model, const arguments *a, const kv_point
         const char *const names[] = {"kv_footprint", "kv_peak", "kv_bytes_peak", "kv_byte_steps"};
         const double values[] = {f[i].footprint, f[i].peak, f[i].peak_bytes, f[i].byte_steps};
         printf("%s{\"policy\":", i > 0 ? "," : "");
-        kv_json_string(p->policy->name, stdout);
-        char *params = kv_spec_params_json(p);
+        char *name = kv_spec_name(p), *params = kv_spec_params_json(p);
+        kv_json_string(name != NULL ? name : p->policy->name, stdout);
+        free(name);
         printf(",\"params\":%s,\"chunk_size\":", params != NULL ? params : "null");
         free(params);
         printf(chunk > 0 ? "%lld" : "null", chunk);
