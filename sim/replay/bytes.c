@@ -39,7 +39,8 @@ static int64_t head_past(const kv__lane *lane, const kv__lane_head *head, int bu
     int tail = head->tail_first > first ? head->tail_first : first;
     int64_t past = lane->step_start > tail ? lane->step_start - tail : 0;
     for (int level = 0; level <= budget; level++)
-        past += count_from(&head->level[level], first);
+        past += count_from(&head->level[level], first) -
+                count_from(&head->level[level], lane->step_start);
     return past;
 }
 
