@@ -134,9 +134,9 @@ static bool same(double a, double b)
 /* Measures that say what is stored or what comes out; no transform touches the others. */
 static bool is_own(int measure)
 {
-    static const kv_measure own[] = {KV_M_BYTES_SECONDS,  KV_M_PEAK_BYTES,   KV_M_FOOTPRINT_BYTES,
-                                     KV_M_READS_BYTES,    KV_M_OUTPUT_ERROR, KV_M_OUTPUT_WORST,
-                                     KV_M_EVIDENCE_OUTPUT};
+    static const kv_measure own[] = {KV_M_FOOTPRINT_DEVICE, KV_M_BYTES_SECONDS,  KV_M_PEAK_BYTES,
+                                     KV_M_FOOTPRINT_BYTES,  KV_M_READS_BYTES,    KV_M_OUTPUT_ERROR,
+                                     KV_M_OUTPUT_WORST,     KV_M_EVIDENCE_OUTPUT};
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         if ((int)own[i] == measure)
             return true;

@@ -66,9 +66,10 @@ static void add_head(kv__lane *lane, const kv__stage *stage, int budget, bool pr
                      int tokens)
 {
     kv__occupancy *o = &lane->occupancy[budget];
-    double stored_past = past, held = 0, area = 0;
+    double stored_past = past, held, area = 0;
     if (lane->parts != NULL)
         stored_past *= kv__parts_share(lane->group, stage, past, prefill);
+    held = stored_past;
     for (int i = 1; i <= tokens; i++) {
         double entries = stored_past + i, beside = 0, device = 1;
         if (lane->parts != NULL) {
