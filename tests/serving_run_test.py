@@ -316,6 +316,11 @@ def test_profiles(folder):
     done = kvsim("run", profile_experiment(folder, policy, 32), "-q", "-o", os.path.join(folder, "s.db"))
     check("refused: another chunk size", done.returncode == 2 and "chunk size 32" in done.stderr,
           done.stderr)
+    check("before anything was replayed", not os.path.exists(os.path.join(folder, "s.db")))
+    done = kvsim("run", profile_experiment(folder, policy, 32, "  profile: p.db\n", False), "-q", "-o",
+                 os.path.join(folder, "u.db"))
+    check("refused: other results have another chunk size", done.returncode == 2 and
+          "chunk size 32" in done.stderr, done.stderr)
 
 
 def test_stored(folder):

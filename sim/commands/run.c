@@ -192,7 +192,7 @@ static kv_err run_serving(const kv_experiment *experiment, kv_run *handle, const
         kv_serving_plan_init(&plan, experiment->serving, experiment->model, experiment->seed, diag);
     if (err != KV_OK)
         return err;
-    plan.profile_comes = experiment->has_attention;
+    plan.replayed = experiment->has_attention ? &experiment->attention.points : NULL;
     kv_serving_run_options how = {.stepwise = s->stepwise,
                                   .threads = s->threads,
                                   .trace_events = s->trace_events,
@@ -241,7 +241,7 @@ static kv_err check_serving(const kv_experiment *experiment, kv_diag *diag)
         kv_serving_plan_init(&plan, experiment->serving, experiment->model, experiment->seed, diag);
     if (err != KV_OK)
         return err;
-    plan.profile_comes = experiment->has_attention;
+    plan.replayed = experiment->has_attention ? &experiment->attention.points : NULL;
     for (int i = 0; i < plan.combinations && err == KV_OK; i++) {
         kv_serving_point point;
         err = kv_serving_plan_point(&plan, i, &point, diag);

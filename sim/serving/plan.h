@@ -95,8 +95,8 @@ typedef struct kv_serving_plan {
     kv_grid grid[KV_SERVING_PARTS + KV_MOST_TIERS]; /* parts, then tiers */
     int tiers;
     int combinations;
-    kv_profile_source profile; /* this run's attention part, once it is done */
-    bool profile_comes;        /* there is such a part: what it will know is not missed yet */
+    kv_profile_source profile;     /* this run's attention part, once it is done */
+    const kv_point_list *replayed; /* the points of that part; NULL: there is none */
     kv_point_list policies;
     int policy_items; /* of the key `policies` as the grid sees it */
     int faster;       /* combinations of what varies faster than the policies */

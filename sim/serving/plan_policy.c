@@ -116,7 +116,7 @@ static kv_err find_source(const kv_serving_plan *plan, const kv_point_spec *spec
         kv_err err = kv_results_open(point->config.profile, KV_RESULTS_READ, &out->results, diag);
         return err == KV_OK ? kv_profile_latest(out->results, &out->run_id, diag) : err;
     }
-    *later = out->results == NULL && plan->profile_comes;
+    *later = out->results == NULL && plan->replayed != NULL;
     if (out->results != NULL || *later)
         return KV_OK;
     return kv_fail(diag, KV_ERR_UNSUPPORTED, &spec->mark,
@@ -143,6 +143,8 @@ static kv_err look_up(const kv_serving_plan *plan, const kv_point_spec *spec,
     if (!scored && read_of(spec) == NULL)
         return KV_OK;
     kv_err err = find_source(plan, spec, point, &source, &later, diag);
+    if (err == KV_OK && later)
+        err = kv__profile_expect(plan->replayed, spec, point->chunk_tokens, diag);
     if (err == KV_OK && scored && !later)
         err = kv__profile_heads_of(&source, spec, point->chunk_tokens, point->model, profile, diag);
     if (err == KV_OK && read_of(spec) != NULL && !later)

@@ -27,6 +27,39 @@ static kv_err refuse(const kv_point_spec *spec, long long chunk_tokens, const ch
     return err;
 }
 
+static const char keeps[] = "how much is kept by", reads[] = "how much is read by",
+                  reads_alone[] = "what would be read without the read policy, by";
+
+static bool is_among(const kv_point_list *list, const kv_point_spec *spec, long long chunk_tokens)
+{
+    for (int i = 0; i < list->count; i++)
+        if (list->point[i].chunk_tokens == chunk_tokens && kv_spec_same(&list->point[i], spec))
+            return true;
+    return false;
+}
+
+/* The retention policy of a point, without what stands beside it. */
+static kv_point_spec retention_of(const kv_point_spec *spec)
+{
+    kv_point_spec alone = *spec;
+    alone.parts = 0;
+    return alone;
+}
+
+kv_err kv__profile_expect(const kv_point_list *coming, const kv_point_spec *spec,
+                          long long chunk_tokens, kv_diag *diag)
+{
+    kv_point_spec alone = retention_of(spec);
+    bool chooses = false;
+    for (int p = 0; p < spec->parts; p++)
+        chooses = chooses || spec->part[p].method.family == KV_FAMILY_READ;
+    if (!is_among(coming, spec, chunk_tokens))
+        return refuse(spec, chunk_tokens, chooses ? reads : keeps, diag);
+    if (chooses && !spec->implied && !is_among(coming, &alone, chunk_tokens))
+        return refuse(&alone, chunk_tokens, reads_alone, diag);
+    return KV_OK;
+}
+
 /* --- What heads keep --------------------------------------------------------------- */
 
 /* The recorded model, as far as counts go. */
@@ -141,7 +174,7 @@ kv_err kv__profile_heads_of(const kv_profile_source *source, const kv_point_spec
     if (err == KV_OK)
         err = kv_profile_heads(source->results, source->run_id, &key, &r.head, &r.heads, diag);
     if (err == KV_OK && r.heads == 0)
-        err = refuse(spec, chunk_tokens, "how much is kept by", diag);
+        err = refuse(spec, chunk_tokens, keeps, diag);
     if (err == KV_OK)
         err = fill(&r, spec, model, out, diag);
     free(r.head);
@@ -168,9 +201,8 @@ static kv_err mean_of(const kv_profile_source *source, const kv_point_spec *spec
 kv_err kv__profile_reads_of(const kv_profile_source *source, const kv_point_spec *spec,
                             long long chunk_tokens, double *decode, double *prefill, kv_diag *diag)
 {
-    kv_point_spec alone = *spec;
+    kv_point_spec alone = retention_of(spec);
     double read = NAN, retained = 1;
-    alone.parts = 0;
     kv_err err = mean_of(source, spec, chunk_tokens, "kv_reads_bytes", &read, diag);
     if (err == KV_OK)
         err = mean_of(source, spec, chunk_tokens, "kv_reads_prefill", prefill, diag);
@@ -179,9 +211,9 @@ kv_err kv__profile_reads_of(const kv_profile_source *source, const kv_point_spec
     if (err != KV_OK)
         return err;
     if (isnan(read))
-        return refuse(spec, chunk_tokens, "how much is read by", diag);
+        return refuse(spec, chunk_tokens, reads, diag);
     if (isnan(retained) || retained <= 0)
-        return refuse(&alone, chunk_tokens, "what would be read without the read policy, by", diag);
+        return refuse(&alone, chunk_tokens, reads_alone, diag);
     *decode = fmin(1, read / retained);
     *prefill = isnan(*prefill) ? 1 : *prefill;
     return KV_OK;

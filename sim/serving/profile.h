@@ -9,11 +9,18 @@
 #include "models/model.h"
 #include "sim/policy_spec.h"
 
+#include <stdbool.h>
+
 /* Where profiles come from. */
 typedef struct kv_profile_source {
     kv_results *results; /* NULL: there is none yet */
     long long run_id;
 } kv_profile_source;
+
+/* Whether a replay of these points will know what the two calls below ask for, as far as the spec
+ * needs them: KV_ERR_UNSUPPORTED, saying what to do, if not. */
+kv_err kv__profile_expect(const kv_point_list *coming, const kv_point_spec *spec,
+                          long long chunk_tokens, kv_diag *diag) KV_MUST_USE;
 
 /* [layers * kv_heads] of the served model, for kv_counts_rule.profile; the caller frees it. For
  * each head the mean over the recorded examples of the entries that it kept after the prompt, over

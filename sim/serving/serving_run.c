@@ -374,7 +374,7 @@ kv_err kv_serving_run_plan(const kv_serving_plan *plan, kv_run *run,
 {
     kv_serving_plan known = *plan; /* borrows all it holds */
     crew c = {.plan = &known, .options = options};
-    if (plan->profile_comes)
+    if (plan->replayed != NULL)
         known.profile = (kv_profile_source){kv__run_results(run), kv_run_id(run)};
     kv_err err = kv_serving_rows_open(run, plan->combinations, &c.rows, diag);
     if (err != KV_OK)
