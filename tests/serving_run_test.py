@@ -136,6 +136,17 @@ def test_tables(folder):
         events = json.load(file)["traceEvents"]
     steps = sum(e["args"]["steps"] for e in events if e["ph"] == "X")
     check("trace of events has every step", steps == point["steps"], (steps, point["steps"]))
+    done = kvsim("run", path, "-q", "-o", os.path.join(folder, "window.db"), "--trace-events",
+                 os.path.join(folder, "window.json"), "--set",
+                 "serving.trace_events={start: 50ms, duration: 20ms}")
+    with open(os.path.join(folder, "window.json")) as file:
+        window = json.load(file)["traceEvents"]
+    spans = [e for e in window if e["ph"] == "X"]
+    # the second request is rejected, the third comes at 1 s: only the first is seen, and whole
+    check("a window of the trace", done.returncode == 0 and 0 < len(spans) and
+          all(e["ts"] < 70e3 and e["ts"] + e["dur"] >= 50e3 for e in spans) and
+          sorted((e["name"], e["ph"]) for e in window if e["ph"] != "X") ==
+          sorted((n, p) for n in ("request", "queue", "prefill", "decode") for p in "be"), window)
     again = kvsim("run", path, "-q", "-o", out, "--resume")
     check("resume adds nothing", again.returncode == 0 and len(rows(out, POINT)) == 1, again.stderr)
 

@@ -363,11 +363,16 @@ static void sum_up(kv__loop *loop)
 /* Everyone has gone, so nothing may be in use. */
 static kv_err check_empty(const kv__loop *loop)
 {
-    for (int r = 0; r < loop->server.settings->replicas; r++)
-        if (kv__memory_used(&loop->replica[r].memory) != 0)
+    for (int r = 0; r < loop->server.settings->replicas; r++) {
+        const kv__replica *replica = &loop->replica[r];
+        int64_t used = kv__memory_used(&replica->memory), swapped = replica->tier[0].swapped;
+        if (used != 0 || swapped != 0 || replica->pending_tokens != 0)
             return kv_fail(loop->server.diag, KV_ERR_BUG, NULL,
-                           "replica %d still has %lld pages in use after its last request", r,
-                           (long long)kv__memory_used(&loop->replica[r].memory));
+                           "replica %d still has %lld pages in use, %lld blocks swapped out and "
+                           "%lld tokens to compute after its last request",
+                           r, (long long)used, (long long)swapped,
+                           (long long)replica->pending_tokens);
+    }
     return KV_OK;
 }
 
