@@ -5,6 +5,7 @@
 #include "analysis/schema.h"
 
 #include "analysis/measure.h"
+#include "analysis/plan_results.h"
 #include "analysis/serving_tables.h"
 
 #include <stdlib.h>
@@ -303,7 +304,8 @@ static const kv_table attention_tables[] = {
      .rest = "PRIMARY KEY (run_id, point, example)"},
     {.name = NULL}};
 
-static const kv_table *const parts[] = {run_tables, attention_tables, kv__serving_tables, NULL};
+static const kv_table *const parts[] = {run_tables, attention_tables, kv__serving_tables,
+                                        kv__plan_tables, NULL};
 
 const kv_table *const *kv_schema_parts(void)
 {

@@ -14,27 +14,36 @@ static const char run_sql[] = "SELECT id, name, version, finished_at IS NOT NULL
 
 /* Leaves of the settings that are not the same in all points, policies' own per policy. The part
  * that a key belongs to is named where the key alone says little. */
-static const char point_sql[] =
+static const char label_sql[] =
     "WITH leaf AS ("
-    " SELECT p.id, '' AS family, j.id AS place, j.fullkey, j.atom FROM serving_point p, "
+    " SELECT p.id, '' AS family, j.id AS place, j.fullkey, j.atom FROM %s p, "
     "  json_tree(p.settings) j WHERE p.run_id = ?1 AND j.atom IS NOT NULL"
     " UNION ALL"
-    " SELECT p.id, p.policy, j.id - 100000, 'policy' || j.fullkey, j.atom FROM serving_point p, "
+    " SELECT p.id, p.policy, j.id - 100000, 'policy' || j.fullkey, j.atom FROM %s p, "
     "  json_tree(p.params) j WHERE p.run_id = ?1 AND j.atom IS NOT NULL),"
-    "point AS (SELECT count(*) AS points, count(DISTINCT chunk_size) AS chunks FROM serving_point "
-    " WHERE run_id = ?1),"
     "varying AS (SELECT family, fullkey FROM leaf GROUP BY family, fullkey "
     " HAVING count(DISTINCT atom) > 1 OR "
-    " count(*) < (SELECT count(*) FROM serving_point WHERE run_id = ?1 AND family IN ('', "
-    "policy))),"
+    " count(*) < (SELECT count(*) FROM %s WHERE run_id = ?1 AND family IN ('', policy))),"
     "word AS (SELECT leaf.id, place, CASE WHEN fullkey = '$.device' THEN atom ELSE "
     " replace(replace(replace(replace(replace(replace(fullkey, 'policy$.', ''), '$.', ''), "
     "  'serving.', ''), 'tiers.', ''), 'scheduler.', ''), '.', ' ') || ' ' || atom END AS text "
-    " FROM leaf JOIN varying USING (family, fullkey)) "
-    "SELECT p.id, p.policy, p.policy || coalesce((SELECT group_concat(text, ', ') FROM "
-    " (SELECT ' ' || text AS text FROM word WHERE word.id = p.id ORDER BY place)), ''), "
-    " coalesce(p.chunk_size, 0), p.ttft_p99, p.tpot_p99, p.goodput, p.throughput_tok_s, p.number "
-    "FROM serving_point p WHERE p.run_id = ?1 AND %s ORDER BY p.number";
+    " FROM leaf JOIN varying USING (family, fullkey)), "
+    "named AS (SELECT p.id, p.policy || coalesce((SELECT group_concat(text, ',') FROM "
+    " (SELECT ' ' || text AS text FROM word WHERE word.id = p.id ORDER BY place)), '') AS label "
+    " FROM %s p WHERE p.run_id = ?1) ";
+
+char *kv__label_sql(const char *table, const char *rest)
+{
+    char *labels = sqlite3_mprintf(label_sql, table, table, table, table);
+    char *sql = labels != NULL ? sqlite3_mprintf("%s%s", labels, rest) : NULL;
+    sqlite3_free(labels);
+    return sql;
+}
+
+static const char point_sql[] =
+    "SELECT p.id, p.policy, label, coalesce(p.chunk_size, 0), p.ttft_p99, p.tpot_p99, p.goodput, "
+    "p.throughput_tok_s, p.number FROM serving_point p JOIN named USING (id) WHERE p.run_id = ?1 "
+    "AND %s ORDER BY p.number";
 
 static bool passes(const kv_plot_options *options, const char *policy, long long chunk,
                    long long number)
@@ -93,8 +102,10 @@ static kv_err add(kv_serving_list *list, sqlite3_stmt *row, kv_diag *diag)
 static kv_err read_points(kv_results *results, const kv_plot_options *options, const char *having,
                           kv_serving_list *out, kv_diag *diag)
 {
-    char *sql = sqlite3_mprintf(point_sql, having != NULL ? having : "1");
+    char *rest = sqlite3_mprintf(point_sql, having != NULL ? having : "1");
+    char *sql = rest != NULL ? kv__label_sql("serving_point", rest) : NULL;
     sqlite3_stmt *rows = NULL;
+    sqlite3_free(rest);
     if (sql == NULL)
         return kv_fail_memory(diag);
     kv_err err = kv__sql_prepare(results, sql, &rows, diag);

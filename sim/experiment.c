@@ -13,14 +13,8 @@ enum { MOST_BYTES = 16 << 20 };
 
 /* --- The file as tables ------------------------------------------------------------ */
 
-static const kv_section plan = {
-    .name = "plan",
-    .help = "Search for the cheapest configuration",
-    .refusal = "planning is not built yet; leave the section out",
-};
-
 /* One line per section. */
-static const kv_section *const sections[] = {&kv__section_attention, &plan, NULL};
+static const kv_section *const sections[] = {&kv__section_attention, &kv__section_plan, NULL};
 
 static const kv_param params[] = {{"name", KV_TEXT, offsetof(kv_experiment, name), NULL, 0, 0, NULL,
                                    0, "", "what results call it; the file's name if not given"},

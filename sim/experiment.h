@@ -4,6 +4,7 @@
 #ifndef KVSIM_SIM_EXPERIMENT_H
 #define KVSIM_SIM_EXPERIMENT_H
 
+#include "sim/plan/plan.h"
 #include "sim/policy_spec.h"
 #include "sim/section.h"
 
@@ -47,6 +48,8 @@ typedef struct kv_experiment {
     const kv_node *serving; /* section `serving`, see sim/serving/plan.h; NULL: not given */
     bool has_attention;
     kv_attention_config attention;
+    bool has_plan;
+    kv_plan_config plan; /* read by `kvsim plan` */
 } kv_experiment;
 
 /* The whole file, as tables. */

@@ -152,11 +152,8 @@ def poison(database):
     for table, column in [("run", "name"), ("footprint_point", "task"), ("footprint_point", "label"),
                           ("example", "task"), ("critical_footprint", "task"),
                           ("critical_footprint", "label"), ("retained_set", "example"),
-                          ("timeline", "tier"), ("plan_point", "label"), ("plan_choice", "label")]:
-        try:
-            connection.execute(f"UPDATE OR REPLACE {table} SET {column} = ? || {column}", (NAME,))
-        except sqlite3.OperationalError as error:
-            assert "no such table" in str(error), error
+                          ("timeline", "tier"), ("plan_choice", "label"), ("plan_choice", "device")]:
+        connection.execute(f"UPDATE OR REPLACE {table} SET {column} = ? || {column}", (NAME,))
     for point, settings in connection.execute("SELECT id, settings FROM serving_point").fetchall():
         settings = json.loads(settings)
         settings["device"] = NAME + str(point)

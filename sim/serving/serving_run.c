@@ -202,6 +202,31 @@ static kv_err simulate(const kv_serving_plan *plan, task *k, telling *t,
     return err;
 }
 
+static kv_err note_arrival(void *closure, const kv_request_outcome *outcome, kv_diag *diag)
+{
+    int64_t *last = closure;
+    (void)diag;
+    *last = outcome->arrival_ns > *last ? outcome->arrival_ns : *last;
+    return KV_OK;
+}
+
+kv_err kv_serving_probe(const kv_serving_point *point, const kv_serving_source *source,
+                        kv_serving_row *row, int64_t *last_arrival_ns, kv_diag *diag)
+{
+    int64_t last = 0;
+    kv_serving_result result = {0};
+    kv_serving_listener listener = {&last, note_arrival, NULL, NULL};
+    kv_err err =
+        kv_serving_run(&point->settings, point->time, kv__entries_per_token(point->model), source,
+                       &listener, &result, diag);
+    if (err == KV_OK)
+        *row = row_of(point, &result, 0);
+    if (err == KV_OK && last_arrival_ns != NULL)
+        *last_arrival_ns = last;
+    kv_serving_result_fini(&result);
+    return err;
+}
+
 /* Runs a point whose output is open. */
 static void run_task(const kv_serving_plan *plan, task *k, const kv_serving_run_options *options)
 {

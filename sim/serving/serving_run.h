@@ -4,7 +4,7 @@
 #ifndef KVSIM_SIM_SERVING_RUN_H
 #define KVSIM_SIM_SERVING_RUN_H
 
-#include "analysis/results.h"
+#include "analysis/serving_results.h"
 #include "sim/serving/plan.h"
 
 typedef struct kv_serving_run_options {
@@ -22,5 +22,11 @@ typedef struct kv_serving_run_options {
  * writes their rows in the order of the experiment, whatever the threads. */
 kv_err kv_serving_run_plan(const kv_serving_plan *plan, kv_run *run,
                            const kv_serving_run_options *options, kv_diag *diag) KV_MUST_USE;
+
+/* What a point does with arrivals from a source of the caller's, as its row has it (texts and cost
+ * as in the point). Nothing is written. last_arrival_ns (may be NULL) is that of the last request
+ * that was completed or rejected. */
+kv_err kv_serving_probe(const kv_serving_point *point, const kv_serving_source *source,
+                        kv_serving_row *row, int64_t *last_arrival_ns, kv_diag *diag) KV_MUST_USE;
 
 #endif

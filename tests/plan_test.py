@@ -1,0 +1,264 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The kvsim authors
+"""TAP test: kvsim plan against brute force.
+
+What the plan answers by search is answered here by `kvsim run` of every replica count, and by runs of
+the same trace at other speeds and block counts; rankings and fronts are made again in Python.
+"""
+import itertools
+import math
+import os
+import sqlite3
+import subprocess
+import tempfile
+
+EXAMPLES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "examples")
+KVSIM = os.environ["KVSIM"]
+RESULTS = []
+PRICE = {"a100-80": 1.8, "h100-sxm": 2.9, "l40s": 1.1}
+LIMITS = {"ttft_p99": 2.0, "tpot_p99": 0.05}
+
+
+def check(name, ok, why=""):
+    RESULTS.append(ok)
+    print("%sok %d - %s" % ("" if ok else "not ", len(RESULTS), name))
+    if not ok:
+        print("# " + str(why).replace("\n", "\n# "))
+
+
+def kvsim(*arguments):
+    return subprocess.run([KVSIM, *arguments], capture_output=True, text=True, timeout=300)
+
+
+def rows(path, query, *values):
+    with sqlite3.connect(path) as database:
+        database.row_factory = sqlite3.Row
+        return [dict(row) for row in database.execute(query, values)]
+
+
+def write(folder, name, text):
+    path = os.path.join(folder, name)
+    with open(path, "w") as file:
+        file.write(text)
+    return path
+
+
+def plan(folder, name, *sets, example="plan.yaml"):
+    out = os.path.join(folder, name + ".db")
+    done = kvsim("plan", os.path.join(EXAMPLES, example), "-o", out,
+                 *itertools.chain(*(("--set", s) for s in sets)))
+    return out, done
+
+
+def simulate(folder, name, *sets):
+    """Rows of `kvsim run` on the serving part of the example, keyed by device, chunk and replicas."""
+    out = os.path.join(folder, name + ".db")
+    done = kvsim("run", os.path.join(EXAMPLES, "plan.yaml"), "-q", "-o", out,
+                 *itertools.chain(*(("--set", s) for s in sets)))
+    assert done.returncode == 0, done.stderr
+    return {(r["device"], r["chunk_size"], r["replicas"]): r for r in rows(
+        out, "SELECT *, settings->>'$.device' AS device, settings->>'$.serving.replicas' AS replicas "
+        "FROM serving_point")}
+
+
+def keeps(row, limits=None):
+    return all(row[name] <= most for name, most in (limits or LIMITS).items())
+
+
+def test_answer(folder):
+    out, done = plan(folder, "plan")
+    check("a plan is made", done.returncode == 0, done.stderr)
+    brute = simulate(folder, "brute", "serving.replicas=[1,2,3,4]")
+    choices = rows(out, "SELECT * FROM plan_choice ORDER BY number")
+    least = {}
+    for (device, chunk, replicas), row in sorted(brute.items()):
+        if keeps(row):
+            least.setdefault((device, chunk), (replicas, row))
+    check("every configuration is there", len(choices) == len(least) == 6, choices)
+    check("with the least replicas that brute force finds",
+          all(c["replicas"] == least[c["device"], c["chunk_size"]][0] for c in choices), choices)
+    check("and the latencies of that run",
+          all(c[m] == least[c["device"], c["chunk_size"]][1][m] for c in choices
+              for m in ("ttft_p99", "tpot_p99", "e2e_p99", "goodput", "throughput_tok_s")), choices)
+    check("what it costs is devices times price",
+          all(math.isclose(c["cost_per_hour"], c["replicas"] * PRICE[c["device"]]) for c in choices))
+    order = sorted(choices, key=lambda c: (round(c["cost_per_hour"], 9), -c["max_rate_req_s"],
+                                           c["number"]))
+    check("the cheapest comes first, of equals the one that takes more",
+          [c["rank"] for c in order] == list(range(1, 7)) and order[0]["verdict"] == "chosen", order)
+    bad = []
+    for c in choices:
+        before = brute.get((c["device"], c["chunk_size"], c["replicas"] - 1))
+        excess = {} if before is None else {m: before[m] / most - 1 for m, most in LIMITS.items()}
+        worst = max(excess, key=excess.get) if excess else None
+        if (c["binding"] or "").split(" ")[0] != (worst or ""):
+            bad.append((c["label"], c["binding"], excess))
+    check("what binds is the limit that a replica less misses most", not bad, bad)
+    check("the summary names the answer", order[0]["label"] in done.stdout, done.stdout)
+    return out, choices
+
+
+def test_rates(folder, out, choices):
+    """Runs at the largest rate, and at the next larger one that was tried."""
+    bad = []
+    for i, c in enumerate(choices):
+        tried = rows(out, "SELECT min(rate_factor) AS f FROM plan_point WHERE choice_id = ? AND "
+                     "rate_req_s > ? * 1.000001 AND NOT feasible AND replicas = ?", c["id"],
+                     c["max_rate_req_s"], c["replicas"])[0]["f"]
+        speed = c["max_rate_req_s"] / c["rate_req_s"]
+        if not speed < tried <= 1.02 * speed * 1.000001:
+            bad.append((c["label"], speed, tried))
+        for factor, good in ((speed, True), (tried, False)):
+            found = simulate(folder, f"rate{i}-{good}", f"serving.device={c['device']}",
+                             f"serving.chunk_size={c['chunk_size']}",
+                             f"serving.replicas={c['replicas']}",
+                             "serving.requests={file: %s, format: csv, speedup: %.17g}"
+                             % (os.path.join(EXAMPLES, "requests.csv"), factor))
+            if keeps(next(iter(found.values()))) != good:
+                bad.append((c["label"], factor, good))
+    check("limits hold at the largest rate and not at one at most 2 % above", not bad, bad)
+    lines = open(os.path.join(EXAMPLES, "requests.csv"), encoding="utf-8").read().splitlines()[1:]
+    arrivals = [float(line.split(",")[0]) for line in lines]
+    rate = (len(arrivals) - 1) / (max(arrivals) - min(arrivals))
+    check("the trace's rate is its own", all(math.isclose(c["rate_req_s"], rate, rel_tol=1e-6)
+                                             for c in choices), (rate, choices[0]["rate_req_s"]))
+
+
+def test_blocks(folder):
+    """Little memory, so that 10 % of it matter: against runs with the blocks given."""
+    sets = ["serving.kv_blocks=2000", "serving.device=h100-sxm", "serving.chunk_size=512",
+            "plan.limits=[ttft_p99 <= 300ms]"]
+    out, done = plan(folder, "blocks", *sets)
+    check("a plan with few blocks", done.returncode == 0, done.stderr)
+    c = rows(out, "SELECT * FROM plan_choice")[0]
+    needed = {}
+    for blocks in (1800, 2000, 2200):
+        found = simulate(folder, f"b{blocks}", sets[1], sets[2], f"serving.kv_blocks={blocks}",
+                         "serving.replicas=[1,2,3,4,5,6,7,8,9,10]")
+        needed[blocks] = min(k[2] for k, row in found.items() if keeps(row, {"ttft_p99": 0.3}))
+    check("replicas with 10 % fewer and more blocks",
+          [c["replicas_fewer_blocks"], c["replicas"], c["replicas_more_blocks"]] ==
+          [needed[b] for b in (1800, 2000, 2200)], (c, needed))
+    cases = [r["replicas"] for r in rows(out, "SELECT * FROM plan_case ORDER BY number")]
+    check("and the answer in each case", cases[:3] == [needed[b] for b in (2000, 1800, 2200)], cases)
+
+
+def test_infeasible(folder):
+    out, done = plan(folder, "never", "plan.limits=[ttft_p99 <= 2s, tpot_p99 <= 2ms]")
+    check("limits that nothing keeps are answered", done.returncode == 0 and
+          "Nothing that was tried keeps all limits" in done.stdout, done.stdout + done.stderr)
+    nearest = [r["nearest_text"] for r in rows(out, "SELECT * FROM plan_limit ORDER BY number")]
+    check("with the limit to relax", nearest[0] is None and nearest[1].startswith("tpot_p99 <= "),
+          nearest)
+    check("no configuration is called feasible",
+          {r["verdict"] for r in rows(out, "SELECT verdict FROM plan_choice")} == {"infeasible"})
+    _, again = plan(folder, "nearly", f"plan.limits=[ttft_p99 <= 2s, {nearest[1]}]")
+    check("which something keeps", again.returncode == 0 and "\nRun " in again.stdout, again.stdout)
+    value = float(nearest[1].split("<= ")[1].removesuffix("ms"))
+    _, below = plan(folder, "below", f"plan.limits=[ttft_p99 <= 2s, tpot_p99 <= {0.99 * value}ms]")
+    check("and nothing that was tried keeps one 1 % tighter", "Nothing that was" in below.stdout,
+          below.stdout)
+    out, done = plan(folder, "both", "plan.limits=[ttft_p99 <= 1ms, tpot_p99 <= 1ms]")
+    loose = [r["nearest_text"] for r in rows(out, "SELECT * FROM plan_limit ORDER BY number")]
+    _, again = plan(folder, "both2", "plan.limits=[%s]" % ", ".join(loose))
+    check("limits that must be relaxed together can then be kept", "\nRun " in again.stdout,
+          (loose, again.stdout))
+    out, done = plan(folder, "price", "plan.limits=[ttft_p99 <= 600ms, tpot_p99 <= 50ms, price <= 2]")
+    near = [r["nearest_text"] for r in rows(out, "SELECT * FROM plan_limit ORDER BY number")]
+    check("a price that is too low is answered with the least that suffices", "price <= 2.2" in near,
+          near)
+
+
+def test_front(folder, out):
+    points = rows(out, "SELECT * FROM plan_point WHERE rate_factor = 1 AND blocks_factor = 1")
+
+    def better(a, b):
+        pairs = [(b["accuracy_of_full"], a["accuracy_of_full"]), (a["cost_per_hour"],
+                 b["cost_per_hour"]), (a["ttft_p99"], b["ttft_p99"])]
+        return all(x <= y for x, y in pairs) and any(x < y for x, y in pairs)
+
+    front = [p for p in points if not any(better(o, p) for o in points)]
+    check("the front is what no other point beats", len(points) > 6 and len(front) > 1 and
+          front == [p for p in points if p["pareto"]], front)
+
+
+MODEL = ("model: {name: tiny, layers: 4, hidden_size: 128, vocabulary: 256, mlp: {intermediate_size: 256}, "
+         "attention: {heads: 8, kv_heads: 4, head_dim: 16}, max_context: 100000, dtype: fp16}\n")
+
+
+def test_accuracy(folder):
+    """Accuracy of the sample's recorded attention: `full` keeps it all, and that is said."""
+    text = open(os.path.join(EXAMPLES, "plan.yaml"), encoding="utf-8").read()
+    text = text.replace("file: requests.csv", "file: " + os.path.join(EXAMPLES, "requests.csv"))
+    text = text.replace("model: llama-3.1-8b\n", MODEL)
+    path = write(folder, "joined.yaml", text +
+                 "attention:\n  traces: [%s]\n  tasks: [kv_recall, kv_multiturn]\n"
+                 "  policies: [full]\n  chunk_size: [64]\n" % os.path.join(EXAMPLES, "sample.h5"))
+    out = os.path.join(folder, "joined.db")
+    done = kvsim("plan", path, "-o", out)
+    check("attention and serving in one plan", done.returncode == 0, done.stderr)
+    wanted = rows(out, "SELECT task, accuracy FROM footprint_point WHERE turn IS NULL")
+    found = rows(out, "SELECT DISTINCT accuracy, accuracy_of_full, accuracy_task FROM plan_choice")
+    check("accuracy is that of a task", len(found) == 1 and found[0]["accuracy_of_full"] == 1 and
+          any(w["task"] == found[0]["accuracy_task"] and w["accuracy"] == found[0]["accuracy"]
+              for w in wanted), (found, wanted))
+    run = os.path.join(folder, "attention.db")
+    kvsim("run", path, "-q", "-o", run)
+    second, done = plan(folder, "other", f"plan.results={run}")
+    check("or comes from the results of another run", done.returncode == 0 and rows(
+        second, "SELECT DISTINCT accuracy, accuracy_of_full, accuracy_task FROM plan_choice")
+          == found, done.stderr)
+
+
+def test_same_bytes(folder):
+    tables = []
+    for jobs in ("1", "3"):
+        out = os.path.join(folder, f"jobs{jobs}.db")
+        kvsim("plan", os.path.join(EXAMPLES, "plan.yaml"), "-q", "-j", jobs, "-o", out)
+        tables.append([rows(out, f"SELECT * FROM {t}") for t in
+                       ("plan_choice", "plan_point", "plan_limit", "plan_case")])
+    check("the same tables for any number of threads", tables[0] == tables[1] and tables[0][1])
+
+
+def test_wrong_input(folder):
+    for name, change, words in (
+            ("an unknown metric", "plan.limits=[ttft_p98 <= 2s]", "did you mean 'ttft_p9"),
+            ("a wrong relation", "plan.limits=[ttft_p99 >= 2s]", "expected <= instead of >="),
+            ("no unit", "plan.limits=[ttft_p99 <= 2]", "ttft_p99"),
+            ("no relation", "plan.limits=[fast]", "is no limit"),
+            ("a share of full of a latency", "plan.limits=[goodput >= 3 of full]", "expected a number"),
+            ("a negative accuracy", "plan.limits=[accuracy >= -1]", "above 0"),
+            ("no limits", "plan.limits=[]", "limits"),
+            ("a price for half of the devices", "plan.price={l40s: 1}", "has none"),
+            ("a price of nothing", "plan.price={l40s: 0, h100-sxm: 1, a100-80: 1}", "above 0"),
+            ("a price of no device", "plan.price={h1000: 1}", "h1000"),
+            ("no results", "plan.results=/nowhere.db", "nowhere.db")):
+        out, done = plan(folder, "wrong", change)
+        check(name + " is refused", done.returncode == 2 and words in done.stderr and
+              not os.path.exists(out + "-journal"), (done.returncode, done.stderr))
+    path = write(folder, "bad.yaml", "model: llama-3.1-8b\nserving:\n  requests: {file: %s, format: "
+                 "csv}\n  device: l40s\nplan:\n  limits:\n    - ttft_p99 <= 2s\n    - tpot <= 5ms\n"
+                 % os.path.join(EXAMPLES, "requests.csv"))
+    done = kvsim("plan", path)
+    check("with its place", "bad.yaml:8:7: " in done.stderr and done.returncode == 2, done.stderr)
+    done = kvsim("plan", os.path.join(EXAMPLES, "serving-chunk-size.yaml"))
+    check("no plan in it", done.returncode == 2 and "section `plan`" in done.stderr, done.stderr)
+    done = kvsim("plan", "-j", "0", os.path.join(EXAMPLES, "plan.yaml"))
+    check("no threads", done.returncode == 2, done.stderr)
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        out, choices = test_answer(folder)
+        test_rates(folder, out, choices)
+        test_blocks(folder)
+        test_infeasible(folder)
+        test_front(folder, out)
+        test_accuracy(folder)
+        test_same_bytes(folder)
+        test_wrong_input(folder)
+    print("1..%d" % len(RESULTS))
+
+
+main()
