@@ -46,6 +46,10 @@ refused()
     refused 'text that is no YAML' 'POLICY' '' $model --prompt 5 '{snapkv: {keep: 0.3'
     refused 'a mask file that is not there' 'no-such.tsv' '' $model --prompt 5 \
         '{duo: {heads: no-such.tsv}}'
+    refused 'an unknown device' "did you mean 'h100-sxm'" '' $model --prompt 5 --device h100-sx full
+    refused 'devices of no kind' 'goes with --device' '' $model --prompt 5 --tensor-parallel 2 full
+    refused 'no devices' 'from 1' '' $model --prompt 5 --device l40s --tensor-parallel 0 full
+    refused 'a table and a device' '--csv' "$header\n" $model --csv --device l40s
     refused 'a table and policies' '--csv' "$header\n" $model --csv full
     refused 'an empty table' 'stdin' '' $model --csv
     refused 'a column that is missing' "chunk" 'prompt,generate,policy\n' $model --csv
@@ -102,8 +106,11 @@ assert full["kv_bytes_peak"] == 73 * 16384 + 28 * 573440
 assert 0 < knorm["kv_footprint"] < full["kv_footprint"] and knorm["kv_byte_steps"] > 0
 ' && good=yes || good=no
     result "$good" 'JSON is one object'
+    "$PYTHON3" "$(dirname "$0")/footprint_sizing.py" && good=yes || good=no
+    result "$good" 'batch and context are the largest that fit'
 else
     result yes 'JSON is one object # SKIP there is no python3'
+    result yes 'batch and context are the largest that fit # SKIP there is no python3'
 fi
 rm -f footprint_cli.out footprint_cli.csv
 echo "1..$n"

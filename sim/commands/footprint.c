@@ -6,8 +6,9 @@
 #include "sim/base/json.h"
 #include "sim/base/unit.h"
 #include "sim/command.h"
-#include "sim/footprint.h"
 #include "sim/policy_spec.h"
+#include "sim/serving/plan.h"
+#include "sim/sizing.h"
 
 #include <getopt.h>
 #include <inttypes.h>
@@ -23,6 +24,8 @@ static const kv_option options[] = {
     {'c', "chunk", "TOKENS", "tokens prefilled in one step [whole]"},
     {0, "csv", NULL, "rows prompt,generate,chunk,policy on stdin, answers appended"},
     {0, "json", NULL, "one JSON object"},
+    {'d', "device", "DEVICE", "adds the largest batch and the longest context that fit"},
+    {0, "tensor-parallel", "N", "devices that share the model, with --device [1]"},
     {.name = NULL}};
 
 static int footprint(const kv_command *self, int argc, char **argv);
@@ -37,10 +40,19 @@ KV_COMMAND_DEFINE(footprint) = {
 
 /* What the command line says. */
 typedef struct arguments {
-    const char *model;
-    long long prompt, generate, chunk;
+    const char *model, *device_name;
+    long long prompt, generate, chunk, tensor_parallel;
     bool csv, json;
+    kv_device *device; /* NULL: none is asked about */
+    kv_capacity_settings memory;
+    kv_capacity capacity;
 } arguments;
+
+/* What is said of a policy. */
+typedef struct reply {
+    kv_footprint footprint;
+    kv_sizing sizing; /* where there is a device */
+} reply;
 
 static const kv_param length_rows[] = {
     {.name = "--prompt",
@@ -54,11 +66,16 @@ static const kv_param length_rows[] = {
      .min = 0,
      .max = INT32_MAX},
     {.name = "--chunk", .type = KV_CHUNK, .offset = offsetof(arguments, chunk)},
+    {.name = "--tensor-parallel",
+     .type = KV_INT,
+     .offset = offsetof(arguments, tensor_parallel),
+     .min = 1,
+     .max = 1024},
     {.name = NULL}};
 
 static kv_err take_option(arguments *a, int option, kv_diag *diag)
 {
-    enum { CSV = 256 + 4, JSON };
+    enum { CSV = 256 + 4, JSON, TENSOR_PARALLEL = 256 + 7 };
     switch (option) {
     case 'm':
         a->model = optarg;
@@ -69,6 +86,11 @@ static kv_err take_option(arguments *a, int option, kv_diag *diag)
         return kv_param_set(&length_rows[1], a, optarg, NULL, diag);
     case 'c':
         return kv_param_set(&length_rows[2], a, optarg, NULL, diag);
+    case 'd':
+        a->device_name = optarg;
+        return KV_OK;
+    case TENSOR_PARALLEL:
+        return kv_param_set(&length_rows[3], a, optarg, NULL, diag);
     case CSV:
         a->csv = true;
         return KV_OK;
@@ -82,7 +104,7 @@ static kv_err take_option(arguments *a, int option, kv_diag *diag)
  */
 
 static kv_err answer(const kv_model *model, const kv_point_spec *point, const arguments *a,
-                     kv_footprint *out, kv_diag *diag)
+                     reply *out, kv_diag *diag)
 {
     const kv_retention *policy = point->policy;
     for (int i = 0; i < point->parts; i++)
@@ -114,7 +136,9 @@ static kv_err answer(const kv_model *model, const kv_point_spec *point, const ar
         err = policy->prepare(point->config, point->directory, &shape, &plan, diag);
     c.plan = plan;
     if (err == KV_OK)
-        err = kv_footprint_compute(&c, out, diag);
+        err = kv_footprint_compute(&c, &out->footprint, diag);
+    if (err == KV_OK && a->device != NULL)
+        err = kv_sizing_find(&c, a->capacity.room * a->memory.tensor_parallel, &out->sizing, diag);
     if (plan != NULL && policy->release != NULL)
         policy->release(plan);
     return err;
@@ -184,9 +208,45 @@ static void print_bytes(double bytes, FILE *out)
     fprintf(out, "%7.2f %-3s", bytes, unit[u]);
 }
 
-static void print_table(const kv_model *model, const arguments *a, const kv_point_list *points,
-                        const kv_footprint *f)
+static void print_line(const char *sign, const char *what, double bytes)
 {
+    printf("  %s ", sign);
+    print_bytes(bytes, stdout);
+    printf("  %s\n", what);
+}
+
+/* How much memory is left for the cache, term by term. */
+static void print_memory(const arguments *a)
+{
+    const kv_capacity *c = &a->capacity;
+    char what[128];
+    printf("\n%s", a->device->name);
+    if (a->memory.tensor_parallel > 1)
+        printf(", each of %g", a->memory.tensor_parallel);
+    snprintf(what, sizeof what, "%g of the memory, as serving.memory_utilization",
+             a->memory.utilization);
+    putchar('\n');
+    print_line(" ", what, c->used);
+    print_line("-", a->memory.tensor_parallel > 1 ? "its part of the weights" : "weights",
+               c->weights);
+    snprintf(what, sizeof what, "activations of %g tokens in a step", a->memory.step_tokens);
+    print_line("-", what, c->activations);
+    print_line("-", "runtime", c->reserve);
+    print_line("=", "left for the KV cache", c->room);
+    printf("batch: that%s over peak bytes; longest context: the longest that fits alone\n",
+           a->memory.tensor_parallel > 1 ? " times the devices" : "");
+}
+
+static void print_sizing(const kv_sizing *sizing)
+{
+    printf("%8lld  %10lld%s  ", sizing->batch, sizing->context_tokens,
+           sizing->context_is_models ? "*" : " ");
+}
+
+static void print_table(const kv_model *model, const arguments *a, const kv_point_list *points,
+                        const reply *r)
+{
+    bool models_own = false;
     printf("%s, %lld prompt + %lld generated tokens, chunk size ", model->name, a->prompt,
            a->generate);
     printf(a->chunk > 0 ? "%lld" : "whole", a->chunk);
@@ -194,18 +254,73 @@ static void print_table(const kv_model *model, const arguments *a, const kv_poin
            kv_model_token_bytes(model, kv_model_cache_format(model)));
     if (kv_model_state_bytes(model) > 0)
         printf(", %.0f of state", kv_model_state_bytes(model));
-    printf("\n\n%10s  %10s  %11s  %10s  policy\n", "footprint", "peak", "peak bytes", "byte-steps");
+    putchar('\n');
+    if (a->device != NULL)
+        print_memory(a);
+    printf("\n%10s  %10s  %11s  %10s  ", "footprint", "peak", "peak bytes", "byte-steps");
+    if (a->device != NULL)
+        printf("%8s  %10s   ", "batch", "context");
+    puts("policy");
     for (int i = 0; i < points->count; i++) {
-        printf("%10.6f  %10.6f  ", f[i].footprint, f[i].peak);
-        print_bytes(f[i].peak_bytes, stdout);
-        printf("  %10.4g  ", f[i].byte_steps);
+        const kv_footprint *f = &r[i].footprint;
+        printf("%10.6f  %10.6f  ", f->footprint, f->peak);
+        print_bytes(f->peak_bytes, stdout);
+        printf("  %10.4g  ", f->byte_steps);
+        if (a->device != NULL)
+            print_sizing(&r[i].sizing);
+        models_own = models_own || r[i].sizing.context_is_models;
         print_policy(&points->point[i], stdout);
         putchar('\n');
     }
+    if (models_own)
+        puts("* the longest that the model takes");
+}
+
+static void print_json_numbers(int count, const char *const *name, const double *value)
+{
+    for (int k = 0; k < count; k++) {
+        printf("%s\"%s\":", k > 0 ? "," : "", name[k]);
+        kv_json_real(value[k], stdout);
+    }
+}
+
+static void print_json_memory(const arguments *a)
+{
+    static const char *const names[] = {"memory_bytes",     "used_bytes",    "weight_bytes",
+                                        "activation_bytes", "reserve_bytes", "kv_bytes"};
+    const kv_capacity *c = &a->capacity;
+    const double values[] = {c->memory, c->used, c->weights, c->activations, c->reserve, c->room};
+    printf(",\"device\":");
+    kv_json_string(a->device->name, stdout);
+    printf(",\"tensor_parallel\":%g,\"memory_per_device\":{", a->memory.tensor_parallel);
+    print_json_numbers(6, names, values);
+    putchar('}');
+}
+
+static void print_json_point(const kv_point_spec *p, const arguments *a, const reply *r)
+{
+    static const char *const names[] = {"kv_footprint", "kv_peak", "kv_bytes_peak",
+                                        "kv_byte_steps"};
+    const kv_footprint *f = &r->footprint;
+    const double values[] = {f->footprint, f->peak, f->peak_bytes, f->byte_steps};
+    long long chunk = p->chunk_tokens == KV_CHUNK_NOT_GIVEN ? a->chunk : p->chunk_tokens;
+    char *name = kv_spec_name(p), *params = kv_spec_params_json(p);
+    printf("{\"policy\":");
+    kv_json_string(name != NULL ? name : p->policy->name, stdout);
+    free(name);
+    printf(",\"params\":%s,\"chunk_size\":", params != NULL ? params : "null");
+    free(params);
+    printf(chunk > 0 ? "%lld," : "null,", chunk);
+    print_json_numbers(4, names, values);
+    if (a->device != NULL)
+        printf(",\"batch\":%lld,\"context\":%lld,\"context_is_models\":%s,\"context_bytes\":%.17g",
+               r->sizing.batch, r->sizing.context_tokens,
+               r->sizing.context_is_models ? "true" : "false", r->sizing.context_bytes);
+    putchar('}');
 }
 
 static void print_json(const kv_model *model, const arguments *a, const kv_point_list *points,
-                       const kv_footprint *f)
+                       const reply *r)
 {
     printf("{\"model\":");
     kv_json_string(model->name, stdout);
@@ -213,41 +328,53 @@ static void print_json(const kv_model *model, const arguments *a, const kv_point
     kv_json_real(kv_model_token_bytes(model, kv_model_cache_format(model)), stdout);
     printf(",\"state_bytes\":");
     kv_json_real(kv_model_state_bytes(model), stdout);
+    if (a->device != NULL)
+        print_json_memory(a);
     printf(",\"points\":[");
     for (int i = 0; i < points->count; i++) {
-        const kv_point_spec *p = &points->point[i];
-        long long chunk = p->chunk_tokens == KV_CHUNK_NOT_GIVEN ? a->chunk : p->chunk_tokens;
-        const char *const names[] = {"kv_footprint", "kv_peak", "kv_bytes_peak", "kv_byte_steps"};
-        const double values[] = {f[i].footprint, f[i].peak, f[i].peak_bytes, f[i].byte_steps};
-        printf("%s{\"policy\":", i > 0 ? "," : "");
-        char *name = kv_spec_name(p), *params = kv_spec_params_json(p);
-        kv_json_string(name != NULL ? name : p->policy->name, stdout);
-        free(name);
-        printf(",\"params\":%s,\"chunk_size\":", params != NULL ? params : "null");
-        free(params);
-        printf(chunk > 0 ? "%lld" : "null", chunk);
-        for (int k = 0; k < 4; k++) {
-            printf(",\"%s\":", names[k]);
-            kv_json_real(values[k], stdout);
-        }
-        putchar('}');
+        fputs(i > 0 ? "," : "", stdout);
+        print_json_point(&points->point[i], a, &r[i]);
     }
     puts("]}");
 }
 
-static kv_err run_points(const kv_model *model, const arguments *a, int count, char **text,
-                         kv_diag *diag)
+/* The device, and memory settings as serving has them by default. */
+static kv_err find_device(const kv_model *model, arguments *a, kv_diag *diag)
+{
+    kv_serving_config config = {0};
+    kv_err err = a->device_name != NULL ? kv_device_find(a->device_name, &a->device, diag) : KV_OK;
+    if (err != KV_OK || a->device == NULL)
+        return err;
+    for (int p = 0; p < KV_SERVING_PARTS && err == KV_OK; p++)
+        err = kv_params_default(kv_serving_parts[p].params,
+                                (char *)&config + kv_serving_parts[p].offset, diag);
+    a->memory = (kv_capacity_settings){.utilization = config.memory_utilization,
+                                       .activation_bytes = (double)config.activation_bytes,
+                                       .reserve_bytes = (double)config.reserve_bytes,
+                                       .step_tokens = (double)config.scheduler.max_batched_tokens,
+                                       .tensor_parallel =
+                                           a->tensor_parallel > 0 ? (double)a->tensor_parallel : 1};
+    for (int p = 0; p < KV_SERVING_PARTS; p++)
+        kv_params_fini(kv_serving_parts[p].params, (char *)&config + kv_serving_parts[p].offset);
+    kv_capacity_find(a->device, model, &a->memory, &a->capacity);
+    return err;
+}
+
+static kv_err run_points(const kv_model *model, arguments *a, int count, char **text, kv_diag *diag)
 {
     kv_point_list points = {0};
     kv_err err = parse_policies(count, text, &points, diag);
-    kv_footprint *f = calloc((size_t)points.count + 1, sizeof *f);
+    reply *f = calloc((size_t)points.count + 1, sizeof *f);
     if (err == KV_OK && f == NULL)
         err = kv_fail_memory(diag);
+    if (err == KV_OK)
+        err = find_device(model, a, diag);
     for (int i = 0; err == KV_OK && i < points.count; i++)
         err = answer(model, &points.point[i], a, &f[i], diag);
     if (err == KV_OK)
         (a->json ? print_json : print_table)(model, a, &points, f);
     free(f);
+    kv_device_free(a->device);
     kv_point_list_fini(&points);
     return err;
 }
@@ -288,6 +415,7 @@ static kv_err answer_row(const kv_model *model, const kv_csv *csv, const columns
                          kv_footprint *out, kv_diag *diag)
 {
     arguments row = {0};
+    reply r;
     kv_point_list points = {0};
     kv_mark mark = kv_csv_mark(csv, c->policy);
     kv_err err = kv_csv_int(csv, c->prompt, 1, INT32_MAX, &row.prompt, diag);
@@ -301,7 +429,9 @@ static kv_err answer_row(const kv_model *model, const kv_csv *csv, const columns
         err = kv_fail(diag, KV_ERR_INPUT, &mark,
                       "the policy stands for %d combinations; expected one", points.count);
     if (err == KV_OK)
-        err = answer(model, &points.point[0], &row, out, diag);
+        err = answer(model, &points.point[0], &row, &r, diag);
+    if (err == KV_OK)
+        *out = r.footprint;
     kv_point_list_fini(&points);
     return err;
 }
@@ -365,7 +495,9 @@ static const char *usage_of(const arguments *a, int policies)
 {
     if (a->model == NULL)
         return "expected --model; `kvsim list models` shows the catalogue";
-    if (a->csv && (policies > 0 || a->prompt > 0 || a->json))
+    if (a->device_name == NULL && a->tensor_parallel > 0)
+        return "--tensor-parallel goes with --device";
+    if (a->csv && (policies > 0 || a->prompt > 0 || a->json || a->device_name != NULL))
         return "--csv reads lengths and policies from stdin; it goes with --model alone";
     if (!a->csv && a->prompt == 0)
         return "expected --prompt, a number of tokens";

@@ -6,6 +6,7 @@
 
 #include "sim/base/file.h"
 #include "sim/serving/plan_policy.h"
+#include "sim/serving/capacity.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -393,20 +394,6 @@ static kv_err find_policies(kv_serving_point *point, const kv_node *map, kv_diag
     return KV_OK;
 }
 
-/* Activations of one device: residual stream and the widest intermediate of all tokens of a step.
- */
-static double activation_bytes(const kv_serving_config *c, const kv_model *model)
-{
-    if (c->activation_bytes > 0)
-        return (double)c->activation_bytes;
-    double width = 4.0 * (double)model->hidden_size +
-                   2.0 * (double)(model->mlp.intermediate_size > model->moe.intermediate_size
-                                      ? model->mlp.intermediate_size
-                                      : model->moe.intermediate_size);
-    return (double)c->scheduler.max_batched_tokens * width * kv_dtype_bits((kv_dtype)model->dtype) /
-           8;
-}
-
 /* blocks = (memory x utilisation - weights / TP - activations - reserve) / bytes per block and
  * device. */
 static kv_err find_blocks(kv_serving_point *point, double block_bytes, double stored_share,
@@ -414,9 +401,14 @@ static kv_err find_blocks(kv_serving_point *point, double block_bytes, double st
 {
     const kv_serving_config *c = &point->config;
     double group = (double)c->tensor_parallel;
-    double room = (double)point->device->memory_bytes * c->memory_utilization -
-                  kv_model_weight_bytes(point->model) / group - activation_bytes(c, point->model) -
-                  (double)c->reserve_bytes;
+    kv_capacity_settings settings = {.utilization = c->memory_utilization,
+                                     .activation_bytes = (double)c->activation_bytes,
+                                     .reserve_bytes = (double)c->reserve_bytes,
+                                     .step_tokens = (double)c->scheduler.max_batched_tokens,
+                                     .tensor_parallel = group};
+    kv_capacity capacity;
+    kv_capacity_find(point->device, point->model, &settings, &capacity);
+    double room = capacity.room;
     double blocks = c->kv_blocks > 0 ? floor((double)c->kv_blocks / stored_share)
                                      : floor(room * group / block_bytes);
     blocks -= (double)c->reserved_blocks;
