@@ -108,6 +108,9 @@ kv_err kv__serving_shards_copy(const kv__serving_shard *shard, int count, kv_res
 {
     long long points = most_points(shard, count);
     kv_err err = KV_OK;
+    if (points > 0)
+        err = copy_rows(shard[0].results, to, "request_trace", "run_id", shard[0].run_id, &run_id,
+                        1, diag);
     for (long long number = 0; number < points && err == KV_OK; number++)
         for (int i = 0; i < count && err == KV_OK; i++) {
             long long id;

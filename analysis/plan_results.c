@@ -223,8 +223,9 @@ static void tell_choice(sqlite3_stmt *row, int number, FILE *out)
     }
     fprintf(out, "  %s", text_at(row, 7));
     if (*text_at(row, 8))
-        fprintf(out, sqlite3_column_type(row, 0) == SQLITE_NULL ? "; misses %s"
-                                                               : "; a replica less misses %s",
+        fprintf(out,
+                sqlite3_column_type(row, 0) == SQLITE_NULL ? "; misses %s"
+                                                           : "; a replica less misses %s",
                 text_at(row, 8));
     fputs("\n", out);
 }

@@ -183,6 +183,15 @@ kv_err kv_serving_rows_end(kv_serving_rows *rows, const kv_serving_row *row, kv_
     return err == KV_END ? KV_OK : err;
 }
 
+kv_err kv_request_trace_put(kv_run *run, const char *path, const char *format, const char *digest,
+                            kv_diag *diag)
+{
+    return kv__sql_do(kv__run_results(run), diag,
+                      "INSERT OR REPLACE INTO request_trace (run_id, path, format, digest) VALUES "
+                      "(?, ?, ?, ?)",
+                      "ittt", kv_run_id(run), path, format, digest);
+}
+
 /* --- The table on the terminal
  * -------------------------------------------------------------------- */
 

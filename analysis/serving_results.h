@@ -54,6 +54,10 @@ typedef struct kv_request_row {
     const char *status;
 } kv_request_row;
 
+/* Notes which requests a run replays; path and digest may be NULL. Noting it again replaces it. */
+kv_err kv_request_trace_put(kv_run *run, const char *path, const char *format, const char *digest,
+                            kv_diag *diag) KV_MUST_USE;
+
 /* Begins the serving part of a run, or goes on with it. points: of the whole experiment. */
 kv_err kv_serving_rows_open(kv_run *run, int points, kv_serving_rows **out,
                             kv_diag *diag) KV_MUST_USE;

@@ -124,6 +124,13 @@ static const kv_column plan_columns[] = {
     COUNT("points", "", "points of the whole experiment"),
     {.name = NULL}};
 
+static const kv_column trace_columns[] = {
+    {"run_id", "INTEGER PRIMARY KEY REFERENCES run(id)", "", "the run"},
+    {"path", "TEXT", "", "file, pattern or folder, as seen from where kvsim ran; NULL: none"},
+    {"format", "TEXT NOT NULL", "", "how it was read"},
+    {"digest", "TEXT", "", "SHA-256 of the file; NULL: it is not one file"},
+    {.name = NULL}};
+
 const kv_table kv__serving_tables[] = {
     {.name = "serving_point",
      .help = "What one configuration of a server does on a trace of requests.",
@@ -160,4 +167,5 @@ const kv_table kv__serving_tables[] = {
              "AND f.turn IS NULL AND f.policy = s.policy AND f.params = s.params "
              "AND f.chunk_size IS s.chunk_size",
      .is_view = true},
+    {.name = "request_trace", .help = "The requests that a run replays.", .column = trace_columns},
     {.name = NULL}};

@@ -146,6 +146,18 @@ def turns(script, database):
     assert drawn == wanted and len(drawn) > 10, (drawn, wanted)
 
 
+def pareto(script, database):
+    """The last panel: cost against accuracy of every point at the trace's rate; ringed is the front."""
+    data = blocks(script)
+    drawn = sorted(tuple(row) for name, rows in data.items() if name[1] == "d" for row in rows[1:])
+    sql = ("SELECT cost_per_hour, 100 * accuracy_of_full FROM plan_point WHERE rate_factor = 1 AND "
+           "blocks_factor = 1")
+    assert len(drawn) > 6 and drawn == sorted(query(database, sql))
+    assert sorted(map(tuple, data["$f"][1:])) == sorted(query(database, sql + " AND pareto"))
+    answer = query(database, "SELECT cost_per_hour FROM plan_choice WHERE rank = 1")[0][0]
+    near(data["$a"][1][0], answer)
+
+
 def poison(database):
     """Puts a hostile name wherever a name can stand."""
     connection = sqlite3.connect(database)

@@ -5,7 +5,7 @@
 # a script or markup, wrong input and a missing gnuplot leave a message and no file.
 # Not checked: how a picture looks.
 . "$srcdir/tests/tap.sh"
-plan=41
+plan=44
 
 no_gnuplot()
 {
@@ -77,6 +77,9 @@ check 'heads: shares of the prompt' drawn heads sets.db heads --run 1 --keep 0.5
 check 'retained: the sets' drawn retained sets.db retained --run 1 --keep 0.5
 check 'chunk: critical footprints' drawn critical sets.db chunk --run 1
 check 'turns: critical footprints' drawn turns sets.db turns --run 1
+"$KVSIM" plan -q -o sets.db "$srcdir/examples/plan.yaml" || exit 1
+check 'pareto: cost and latency' drawn pareto sets.db pareto
+check 'no plan is said' fails 2 'kvsim plan' "$KVSIM" plot "$db" pareto -o none.svg
 check 'no sets are said' fails 2 'keep_sets: true' "$KVSIM" plot "$db" heads -o none.svg
 check 'no requests are said' fails 2 'request_results: true' "$KVSIM" plot "$db" latency -o none.svg
 check 'no timeline is said' fails 2 'timeline: 10s' "$KVSIM" plot "$db" timeline -o none.svg
@@ -93,4 +96,6 @@ for kind in chunk latency timeline; do
     "$KVSIM" plot sets.db $kind --run 2 -o $kind.svg
     check "$kind of serving: names are text" see markup $kind.svg
 done
+"$KVSIM" plot sets.db pareto -o pareto.svg
+check 'pareto: names are text' see markup pareto.svg
 check 'nor commands' test ! -e pwned

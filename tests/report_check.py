@@ -3,6 +3,7 @@
 """Checks of a report page and of exported tables, for report_test.sh: report_check.py WHAT FILE..."""
 import collections
 import csv
+import hashlib
 import html.parser
 import json
 import re
@@ -145,6 +146,62 @@ def exported_json(path, database, table):
     names, rows = rows_of(database, table)
     objects = json.load(open(path, encoding="utf-8"))
     assert rows and objects == [dict(zip(names, row)) for row in rows]
+
+
+def served(path, database, trace):
+    """Answer first, then serving with its timelines; spots say what the database says; the request
+    trace is named by its SHA-256."""
+    text = open(path, encoding="utf-8").read()
+    found = Page(text)
+    assert not [name for name, times in found.ids.items() if times > 1], found.ids
+    places = [text.index(f'<section id="{name}">') for name in
+              ("answer", "serving", "timelines", "provenance")]
+    assert places == sorted(places)
+    label, devices = sqlite3.connect(database).execute(
+        "SELECT label, devices FROM plan_choice WHERE rank = 1").fetchone()
+    assert label in found.text and f"{devices} device" in found.text
+    digest = hashlib.sha256(open(trace, "rb").read()).hexdigest()
+    assert digest in found.text, "no hash of the requests"
+    spots = re.findall(r'<circle class="spot" data-series="(\d+)" cx="([\d.]+)" cy="([\d.]+)" r="6">'
+                       r"<title>([^<]*)</title>", text)
+    samples = sqlite3.connect(database).execute(
+        "SELECT time_s, running, used_bytes FROM timeline ORDER BY point_id, time_s").fetchall()
+    running = [title for series, _, _, title in spots if series == "1005"]
+    assert running == ["running\n%.4g requests at %.4g s" % (r, t) for t, r, _ in samples]
+    memory = [(float(y), title) for series, _, y, title in spots if series == "1000"]
+    assert [title for _, title in memory] == ["gpu\n%.4g GiB at %.4g s" % (u / 2**30, t)
+                                              for t, _, u in samples]
+    first = samples[:len(samples) // 4]
+    most = max(u for _, _, u in first)
+    for (y, _), (_, _, used) in zip(memory, first):  # 10 is the top, 174 high, 5 % above the most
+        assert abs(y - (10 + 174 * (1 - used / most / 1.05))) < 0.06, (y, used)
+
+
+def join(plan, serving):
+    """Puts the serving points and timelines of one database into the run of another."""
+    connection = sqlite3.connect(plan)
+    connection.execute("ATTACH ? AS other", (serving,))
+    for table in ("serving_point", "tier_stat", "timeline"):
+        connection.execute(f"INSERT INTO {table} SELECT * FROM other.{table}")
+    connection.commit()
+
+
+def poisoned(path):
+    """Every name of the database is hostile, and text on the page."""
+    found = Page(open(path, encoding="utf-8").read())
+    assert found.tags["script"] == 1 and found.tags["img"] == 0
+    assert found.text.count("<img src=x onerror=alert(1)>") > 10
+
+
+def pressed(path):
+    found = re.search(r'<p id="result">(.*?)</p>', open(path, encoding="utf-8").read())
+    assert found, "the page's own script did not run"
+    facts = dict(part.split("=") for part in found.group(1).split("|"))
+    assert int(facts["before"]) > 8 and facts["hidden"] == "0 false", facts
+    assert facts["again"] == facts["before"] and facts["others"] == facts["kept"], facts
+    up = [float(x) for x in facts["up"].split()]
+    assert len(up) > 3 and up == sorted(up) and facts["keyboard"] == "true", facts
+    assert float(facts["wide"]) <= 1, facts
 
 
 def result(path):

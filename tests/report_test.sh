@@ -5,7 +5,7 @@
 # to the last bit; in a browser, if there is one, buttons hide series and sort tables without an error.
 # Not checked: how a page looks.
 . "$srcdir/tests/tap.sh"
-plan=25
+plan=33
 
 report()
 {
@@ -17,11 +17,11 @@ see()
     "$PYTHON3" "$srcdir/tests/report_check.py" "$@"
 }
 
-# browse PAGE: the page after its scripts ran, in browsed.html; fails on a message of the console.
+# browse PAGE [OPTION]...: the page after its scripts ran, in browsed.html; fails on a message of the console.
 browse()
 {
     timeout 120 chromium --headless --no-sandbox --disable-gpu --user-data-dir="$files/profile" \
-        --enable-logging=stderr --dump-dom "file://$files/$1" > browsed.html 2> browser.log
+        --enable-logging=stderr "${@:2}" --dump-dom "file://$files/$1" > browsed.html 2> browser.log
     grep 'CONSOLE' browser.log && return 1
     grep -q '</html>' browsed.html
 }
@@ -60,6 +60,19 @@ check 'texts as CSV' see exported_csv run.csv hostile.db run
 report hostile.db --format json --table example -o example.json
 check 'texts as JSON' see exported_json example.json hostile.db example
 
+# One run that plans and one that serves, joined to one page.
+"$KVSIM" plan -q -o plan.db "$srcdir/examples/plan.yaml" || exit 1
+"$KVSIM" run -q -o serving.db "$srcdir/examples/serving-chunk-size.yaml" || exit 1
+see join plan.db serving.db || exit 1
+report plan.db -o served.html
+check 'answer, serving and timelines' see served served.html plan.db "$srcdir/examples/requests.csv"
+report plan.db --format json --table plan_choice -o plan_choice.json
+check 'a plan as JSON' see exported_json plan_choice.json plan.db plan_choice
+cp plan.db poisoned.db
+"$PYTHON3" "$srcdir/tests/plot_check.py" poison poisoned.db || exit 1
+report poisoned.db -o poisoned.html
+check 'hostile names of servers are text' see poisoned poisoned.html
+
 if command -v gnuplot > /dev/null; then
     report "$db" -o page.html
     check 'the page' see curves page.html
@@ -73,12 +86,22 @@ if command -v gnuplot > /dev/null; then
     report calibrated.db -o calibrated.html
     check 'warnings and errors of the accuracy model' see calibrated calibrated.html
 else
-    skip_to $((plan - 2)) 'gnuplot is not installed'
+    skip_to $((plan - 7)) 'gnuplot is not installed'
 fi
-if command -v gnuplot > /dev/null && command -v chromium > /dev/null; then
-    cat page.html "$srcdir/tests/report_probe.html" > probe.html
-    check 'a browser runs it without an error' browse probe.html
-    check 'series hide and tables sort' see result browsed.html
-else
+if ! command -v chromium > /dev/null; then
     skip_to $plan 'chromium is not installed'
+    exit 0
 fi
+cat served.html "$srcdir/tests/report_probe_serving.html" > probe.html
+check 'a browser runs a page of servers without an error' browse probe.html
+check 'lines hide, tables sort, keys reach all' see pressed browsed.html
+check 'a narrow window, too' browse probe.html --window-size=420,900
+check 'with nothing wider than it' see pressed browsed.html
+check 'hostile names run nothing' browse poisoned.html
+if ! command -v gnuplot > /dev/null; then
+    skip_to $plan 'gnuplot is not installed'
+    exit 0
+fi
+cat page.html "$srcdir/tests/report_probe.html" > probe.html
+check 'a browser runs it without an error' browse probe.html
+check 'series hide and tables sort' see result browsed.html

@@ -7,6 +7,8 @@
 #include "analysis/report.h"
 #include "analysis/sql.h"
 
+#include <stdlib.h>
+
 static kv_err write_provenance(const kv_report *report, FILE *out, kv_diag *diag);
 
 KV_SECTION_DEFINE(provenance) = {
@@ -27,8 +29,10 @@ static void write_fact(FILE *out, const char *name, const char *value)
 /* Columns of the row, in order, as facts; the last is the experiment. */
 static const char run_sql[] =
     "SELECT version, seed, started_at, finished_at, printf('%.1f s', wall_seconds), "
-    "attention_run.accuracy_model, printf('%g x full accuracy', threshold), "
-    "printf('%g %%, %d resamples of the examples', 100 * confidence, resamples), experiment "
+    "attention_run.accuracy_model, CASE WHEN threshold IS NOT NULL THEN printf('%g x full "
+    "accuracy', threshold) END, "
+    "CASE WHEN resamples IS NOT NULL THEN printf('%g %%, %d resamples of the examples', "
+    "100 * confidence, resamples) END, experiment "
     "FROM run LEFT JOIN attention_run ON run_id = id WHERE id = ?";
 
 static const char *const fact_names[] = {"kvsim",      "seed",           "started", "finished",
@@ -56,6 +60,28 @@ static kv_err write_run(const kv_report *report, FILE *out, kv_diag *diag)
     return err == KV_END ? KV_OK : err;
 }
 
+/* A table, under its title if it has rows. */
+static kv_err write_traces(const kv_report *report, const char *title, const char *sql,
+                           const kv_html_column *columns, int count, FILE *out, kv_diag *diag)
+{
+    char *text = NULL;
+    size_t bytes = 0;
+    long long rows = 0;
+    FILE *aside = open_memstream(&text, &bytes);
+    if (aside == NULL)
+        return kv_fail_memory(diag);
+    kv_err err =
+        kv__html_table(report->results, sql, report->run_id, columns, count, aside, &rows, diag);
+    if (fclose(aside) != 0 && err == KV_OK)
+        err = kv_fail_memory(diag);
+    if (err == KV_OK && rows > 0) {
+        fprintf(out, "<h3>%s</h3>\n", title);
+        fwrite(text, 1, bytes, out);
+    }
+    free(text);
+    return err;
+}
+
 static kv_err write_provenance(const kv_report *report, FILE *out, kv_diag *diag)
 {
     static const kv_html_column traces[] = {
@@ -63,13 +89,17 @@ static kv_err write_provenance(const kv_report *report, FILE *out, kv_diag *diag
         {"examples", NULL, 'i'}, {"mean full score", "of the model with the full cache", 'r'},
         {"SHA-256", NULL, 't'},
     };
-    long long rows = 0;
+    static const kv_html_column requests[] = {
+        {"trace", NULL, 't'}, {"format", NULL, 't'}, {"SHA-256", NULL, 't'}};
     kv_err err = write_run(report, out, diag);
-    if (err != KV_OK)
-        return err;
-    fputs("<h3>Traces</h3>\n", out);
-    return kv__html_table(report->results,
-                          "SELECT trace, task, count(*), avg(full_score), digest FROM example "
-                          "WHERE run_id = ? GROUP BY trace, digest, task ORDER BY min(number)",
-                          report->run_id, traces, 5, out, &rows, diag);
+    if (err == KV_OK)
+        err = write_traces(report, "Traces",
+                           "SELECT trace, task, count(*), avg(full_score), digest FROM example "
+                           "WHERE run_id = ? GROUP BY trace, digest, task ORDER BY min(number)",
+                           traces, 5, out, diag);
+    if (err == KV_OK)
+        err = write_traces(report, "Request traces",
+                           "SELECT path, format, digest FROM request_trace WHERE run_id = ?",
+                           requests, 3, out, diag);
+    return err;
 }

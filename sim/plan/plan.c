@@ -10,6 +10,7 @@
 #include "sim/base/unit.h"
 #include "sim/experiment.h"
 #include "sim/plan/candidate.h"
+#include "sim/serving/serving_run.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -491,6 +492,8 @@ kv_err kv_plan_search(const kv_experiment *experiment, kv_run *run, kv_results *
         p.relax = true;
         err = search_all(&p, diag);
     }
+    if (err == KV_OK)
+        err = kv_serving_note_trace(&p.serving, run, diag);
     if (err == KV_OK)
         err = kv_plan_rows_open(results, kv_run_id(run), &rows, diag);
     if (err == KV_OK)

@@ -5,6 +5,7 @@
 #include "sim/serving/serving_run.h"
 
 #include "analysis/run.h"
+#include "sim/base/digest.h"
 #include "sim/serving/event_trace.h"
 #include "sim/serving/serving_output.h"
 
@@ -12,6 +13,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* What is told while a point runs. */
 typedef struct telling {
@@ -216,9 +218,8 @@ kv_err kv_serving_probe(const kv_serving_point *point, const kv_serving_source *
     int64_t last = 0;
     kv_serving_result result = {0};
     kv_serving_listener listener = {&last, note_arrival, NULL, NULL};
-    kv_err err =
-        kv_serving_run(&point->settings, point->time, kv__entries_per_token(point->model), source,
-                       &listener, &result, diag);
+    kv_err err = kv_serving_run(&point->settings, point->time, kv__entries_per_token(point->model),
+                                source, &listener, &result, diag);
     if (err == KV_OK)
         *row = row_of(point, &result, 0);
     if (err == KV_OK && last_arrival_ns != NULL)
@@ -394,6 +395,18 @@ static kv_err list_points(crew *c, int *number, kv_diag *diag)
     return err;
 }
 
+kv_err kv_serving_note_trace(const kv_serving_plan *plan, kv_run *run, kv_diag *diag)
+{
+    char digest[KV_SHA256_TEXT];
+    const char *path = plan->requests.path;
+    struct stat file;
+    bool one = path != NULL && stat(path, &file) == 0 && S_ISREG(file.st_mode);
+    kv_err err = one ? kv__file_sha256(path, digest, diag) : KV_OK;
+    return err == KV_OK ? kv_request_trace_put(run, path, plan->requests.format->name,
+                                               one ? digest : NULL, diag)
+                        : err;
+}
+
 kv_err kv_serving_run_plan(const kv_serving_plan *plan, kv_run *run,
                            const kv_serving_run_options *options, kv_diag *diag)
 {
@@ -401,7 +414,9 @@ kv_err kv_serving_run_plan(const kv_serving_plan *plan, kv_run *run,
     crew c = {.plan = &known, .options = options};
     if (plan->replayed != NULL)
         known.profile = (kv_profile_source){kv__run_results(run), kv_run_id(run)};
-    kv_err err = kv_serving_rows_open(run, plan->combinations, &c.rows, diag);
+    kv_err err = kv_serving_note_trace(plan, run, diag);
+    if (err == KV_OK)
+        err = kv_serving_rows_open(run, plan->combinations, &c.rows, diag);
     if (err != KV_OK)
         return err;
     int *number = calloc((size_t)plan->combinations + 1, sizeof *number);

@@ -23,6 +23,9 @@ typedef struct kv_serving_run_options {
 kv_err kv_serving_run_plan(const kv_serving_plan *plan, kv_run *run,
                            const kv_serving_run_options *options, kv_diag *diag) KV_MUST_USE;
 
+/* Notes the plan's request trace, with its digest if it is one file, in table request_trace. */
+kv_err kv_serving_note_trace(const kv_serving_plan *plan, kv_run *run, kv_diag *diag) KV_MUST_USE;
+
 /* What a point does with arrivals from a source of the caller's, as its row has it (texts and cost
  * as in the point). Nothing is written. last_arrival_ns (may be NULL) is that of the last request
  * that was completed or rejected. */
