@@ -7,6 +7,8 @@
 #include "analysis/measure.h"
 #include "analysis/plan_results.h"
 #include "analysis/serving_tables.h"
+#include "analysis/views.h"
+#include "sim/base/json.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -304,8 +306,8 @@ static const kv_table attention_tables[] = {
      .rest = "PRIMARY KEY (run_id, point, example)"},
     {.name = NULL}};
 
-static const kv_table *const parts[] = {run_tables, attention_tables, kv__serving_tables,
-                                        kv__plan_tables, NULL};
+static const kv_table *const parts[] = {run_tables,      attention_tables, kv__serving_tables,
+                                        kv__plan_tables, kv__view_tables,  NULL};
 
 const kv_table *const *kv_schema_parts(void)
 {
@@ -428,4 +430,52 @@ void kv_schema_markdown(FILE *out)
             fputs("\n", out);
         }
     }
+}
+
+/* --- datasette -------------------------------------------------------------------------------- */
+
+static void write_description(FILE *out, bool first, const kv_column *column)
+{
+    char text[512];
+    snprintf(text, sizeof text, "%s%s%s%s", column->help, *column->unit ? " (" : "", column->unit,
+             *column->unit ? ")" : "");
+    fputs(first ? "\n          " : ",\n          ", out);
+    kv_json_string(column->name, out);
+    fputs(": ", out);
+    kv_json_string(text, out);
+}
+
+/* Names of views stand for several columns and are left out; work tables are hidden. */
+static void write_table_metadata(FILE *out, const kv_table *table)
+{
+    bool work = strncmp(table->help, "Work table", strlen("Work table")) == 0;
+    fputs("      ", out);
+    kv_json_string(table->name, out);
+    fputs(": {\"description\": ", out);
+    kv_json_string(table->help, out);
+    if (work)
+        fputs(", \"hidden\": true", out);
+    if (!table->is_view) {
+        fputs(",\n        \"columns\": {", out);
+        each_column(table, out, write_description);
+        fputs("}", out);
+    }
+    fputs("}", out);
+}
+
+void kv_schema_datasette(const char *database, FILE *out)
+{
+    bool first = true;
+    fputs("{\n  \"title\": \"kvsim\",\n  \"description\": \"Results of kvsim: docs/results.md "
+          "explains them.\",\n  \"databases\": {\n    ",
+          out);
+    kv_json_string(database, out);
+    fputs(": {\n      \"tables\": {\n", out);
+    for (const kv_table *const *part = parts; *part != NULL; part++)
+        for (const kv_table *table = *part; table->name != NULL; table++) {
+            fputs(first ? "" : ",\n", out);
+            write_table_metadata(out, table);
+            first = false;
+        }
+    fputs("\n      }\n    }\n  }\n}\n", out);
 }

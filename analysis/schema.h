@@ -39,6 +39,9 @@ const kv_table *kv_schema_find(const char *name);
 char *kv_schema_create(void);                  /* makes everything */
 char *kv_schema_insert(const kv_table *table); /* a row of all columns, in order, by position */
 
+/* Writes metadata by which datasette(1) explains tables and columns of NAME.db, JSON. */
+void kv_schema_datasette(const char *database, FILE *out);
+
 /* Writes the tables as Markdown: the middle part of docs/results.md. */
 void kv_schema_markdown(FILE *out);
 

@@ -4,7 +4,7 @@
 # Runs every command of the ```console blocks in README.md and docs and compares what it prints with what the page
 # says. Not checked: whether the page explains it rightly.
 set -u
-pages='../README.md footprint.md models.md request-traces.md'
+pages='../README.md footprint.md models.md request-traces.md tutorial.md'
 mkdir -p doc_examples.tmp && cd doc_examples.tmp || exit 1
 trap 'cd .. && rm -rf doc_examples.tmp' EXIT
 ln -sf "$KVSIM" kvsim
