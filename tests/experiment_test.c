@@ -222,7 +222,9 @@ static const struct {
                                 "chunk_size, accuracy; turn and n are optional"},
     {"attention: {traces: recall.h5, policies: [full, ful]}",
      ":1:49: unknown policy 'ful', did you mean 'full'; `kvsim list policies` lists them"},
-    {BASE "}\nplan: {}", ":2:7: plan: planning is not built yet; leave the section out"},
+    {BASE "}\nplan: {}",
+     ":2:7: 'limits' is missing: what must be kept, such as `ttft_p99 <= 2s` or "
+     "`accuracy >= 0.9 of full`"},
     {"name: [a]", ":1:7: name: expected text, found a list"},
     {"seed: -1", ":1:7: seed: expected a whole number of at least 0, found '-1'"},
     {"model: [a]\n" BASE "}", ":1:8: model: expected a name or a mapping, found a list"},
