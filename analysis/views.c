@@ -41,15 +41,6 @@ static const kv_column server_columns[] = {
     {"cost_per_million", "", "", "of a million answer tokens; NULL: no price is known"},
     {.name = NULL}};
 
-static const kv_column joined_columns[] = {
-    {"run_id, number, policy, params, chunk_size", "", "", "a serving point"},
-    {"throughput_tok_s, ttft_p99, tpot_p99, cost", "", "", "what it does"},
-    {"task, accuracy, accuracy_lo, accuracy_hi, accuracy_source", "", "fraction",
-     "what the attention replay says of the same policy and settings"},
-    {"accuracy_chunk_size", "", "tokens", "under this chunk size; NULL: the whole prompt"},
-    {"kv_footprint", "", "fraction", "of that replay"},
-    {.name = NULL}};
-
 static const kv_column traffic_columns[] = {
     {"point_id, tier", "", "", "as in tier_stat"},
     {"fill", "", "fraction", "mean of what is in use over the capacity"},
@@ -116,19 +107,6 @@ const kv_table kv__view_tables[] = {
          "'$.serving.replicas') AS replicas, json_extract(settings, "
          "'$.serving.tensor_parallel') AS tensor_parallel FROM serving_point) ORDER BY run_id, "
          "number",
-     .is_view = true},
-    {.name = "serving_accuracy",
-     .help = "Both replays side by side: what a policy gives a server, and what it costs in "
-             "accuracy.",
-     .column = joined_columns,
-     .rest =
-         "SELECT s.run_id, s.number, s.policy, s.params, s.chunk_size, s.throughput_tok_s, "
-         "s.ttft_p99, s.tpot_p99, s.cost, f.task, f.accuracy, f.accuracy_lo, f.accuracy_hi, "
-         "f.accuracy_source, f.chunk_size AS accuracy_chunk_size, f.kv_footprint FROM "
-         "serving_point s JOIN footprint_point f ON f.policy = s.policy AND f.params = s.params "
-         "AND f.turn IS NULL AND f.run_id = (SELECT max(run_id) FROM footprint_point g WHERE "
-         "g.policy = s.policy AND g.params = s.params) ORDER BY s.run_id, s.number, f.task, "
-         "f.chunk_size",
      .is_view = true},
     {.name = "tier_traffic",
      .help = "How full and how busy each level of memory was.",

@@ -211,6 +211,34 @@ def test_accuracy(folder):
           == found, done.stderr)
 
 
+def test_policies(folder):
+    """Policies in both replays: accuracy is that of the attention part, replicas those of brute force."""
+    out, done = plan(folder, "policies", example="plan-h100.yaml")
+    check("policies in both replays", done.returncode == 0, done.stderr)
+    points = rows(out, "SELECT * FROM footprint_point WHERE turn IS NULL")
+    full = next(p["accuracy"] for p in points if p["policy"] == "full")
+    share = {(p["policy"], p["params"]): p["accuracy"] / full for p in points}
+    choices = rows(out, "SELECT * FROM plan_choice ORDER BY number")
+    check("accuracy is that of the policy and its settings", len(choices) == 5 and all(
+        math.isclose(c["accuracy_of_full"], share[c["policy"], c["params"]]) for c in choices), share)
+    check("who misses it is told so", all(
+        (c["accuracy_of_full"] < 0.9) == (c["binding"] == "accuracy >= 0.9 of full" and
+                                          c["verdict"] == "infeasible") for c in choices), choices)
+    path = os.path.join(folder, "h100.db")
+    done = kvsim("run", os.path.join(EXAMPLES, "plan-h100.yaml"), "-q", "-o", path, "--set",
+                 "serving.replicas=[1,2,3,4]")
+    found = rows(path, "SELECT *, settings->>'$.serving.replicas' AS replicas FROM serving_point")
+    limits = {"ttft_p99": 5, "tpot_p99": 0.15}
+    wanted = {params: min(f["replicas"] for f in found if f["params"] == params and f["policy"] == policy
+                          and keeps(f, limits)) for policy, params in share
+              if share[policy, params] >= 0.9}
+    check("replicas of policies are those of brute force", done.returncode == 0 and wanted == {
+        c["params"]: c["replicas"] for c in choices if c["verdict"] != "infeasible"}, wanted)
+    best = min(wanted.values())
+    check("a smaller cache takes fewer devices", best < wanted["{}"] and next(
+        c["replicas"] for c in choices if c["rank"] == 1) == best, wanted)
+
+
 def test_same_bytes(folder):
     tables = []
     for jobs in ("1", "3"):
@@ -256,6 +284,7 @@ def main():
         test_infeasible(folder)
         test_front(folder, out)
         test_accuracy(folder)
+        test_policies(folder)
         test_same_bytes(folder)
         test_wrong_input(folder)
     print("1..%d" % len(RESULTS))

@@ -172,6 +172,19 @@ kv_err kv__candidate_relax(kv_candidate *c, const kv_plan_problem *problem, kv_d
     return find_replicas(c, problem, SERVING_LIMITS, 1, tried.least, tried, &found, diag);
 }
 
+/* The limit on accuracy that is missed most. */
+static int worst_accuracy(const kv_candidate *c, const kv_plan_problem *problem)
+{
+    const kv_plan_measures *measures = &c->sample[c->shown].measures;
+    int worst = KV_BINDING_NONE;
+    for (int i = 0; i < problem->limits; i++)
+        if (is_accuracy(&problem->limit[i]) &&
+            (worst < 0 || kv_limit_excess(&problem->limit[i], measures) >
+                              kv_limit_excess(&problem->limit[worst], measures)))
+            worst = i;
+    return worst;
+}
+
 /* What stands in the way of a cheaper answer. */
 static kv_err find_binding(kv_candidate *c, const kv_plan_problem *problem, kv_diag *diag)
 {
@@ -179,7 +192,8 @@ static kv_err find_binding(kv_candidate *c, const kv_plan_problem *problem, kv_d
     kv_err err = ask(c, problem, c->replicas, 1, 1, &c->shown, diag);
     c->binding = KV_BINDING_NONE;
     if (err == KV_OK && !c->feasible)
-        c->binding = c->sample[c->shown].binding;
+        c->binding =
+            hopeless(c, problem) ? worst_accuracy(c, problem) : c->sample[c->shown].binding;
     if (err == KV_OK && c->feasible && c->replicas > 1 && !problem->fixed_replicas) {
         err = ask(c, problem, c->replicas - 1, 1, 1, &at, diag);
         if (err == KV_OK)
