@@ -41,7 +41,8 @@ char *kv__label_sql(const char *table, const char *rest)
 }
 
 static const char point_sql[] =
-    "SELECT p.id, p.policy, label, coalesce(p.chunk_size, 0), p.ttft_p99, p.tpot_p99, p.goodput, "
+    "SELECT p.id, p.policy, named.label, coalesce(p.chunk_size, 0), p.ttft_p99, p.tpot_p99, "
+    "p.goodput, "
     "p.throughput_tok_s, p.number FROM serving_point p JOIN named USING (id) WHERE p.run_id = ?1 "
     "AND %s ORDER BY p.number";
 

@@ -17,7 +17,7 @@ KV_SECTION_DEFINE(serving) = {
 };
 
 static const char point_sql[] =
-    "SELECT p.number, label, chunk_size, completed, rejected, throughput_tok_s, ttft_p50, "
+    "SELECT p.number, named.label, chunk_size, completed, rejected, throughput_tok_s, ttft_p50, "
     "ttft_p99, "
     "1e3 * tpot_p50, 1e3 * tpot_p99, e2e_p99, goodput, prefix_hit_ratio, preemptions, "
     "kv_peak_bytes / kv_capacity_bytes, gpu_busy, cost FROM serving_point p JOIN named USING (id) "
