@@ -43,14 +43,15 @@ static void write_axes(const kv_chart *c, FILE *out)
 {
     double x_step = step_of(c->x_most), y_step = step_of(c->y_most);
     fputs("<g class=\"axes\" font-size=\"12\" fill=\"currentColor\">\n", out);
-    for (double y = 0; y <= c->y_most * 1.0001; y += y_step)
+    for (int i = 0; i * y_step <= c->y_most * 1.0001; i++)
         fprintf(out,
                 "<path class=\"gridline\" d=\"M%d %.1fH%d\"/><text x=\"%d\" y=\"%.1f\" "
                 "text-anchor=\"end\">%.6g</text>\n",
-                LEFT, y_at(c, y), WIDTH - RIGHT, LEFT - 8, y_at(c, y) + 4, y);
-    for (double x = 0; x <= c->x_most * 1.0001; x += x_step)
-        fprintf(out, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.6g</text>\n", x_at(c, x),
-                HEIGHT - BOTTOM + 18, x);
+                LEFT, y_at(c, i * y_step), WIDTH - RIGHT, LEFT - 8, y_at(c, i * y_step) + 4,
+                i * y_step);
+    for (int i = 0; i * x_step <= c->x_most * 1.0001; i++)
+        fprintf(out, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.6g</text>\n",
+                x_at(c, i * x_step), HEIGHT - BOTTOM + 18, i * x_step);
     fprintf(out, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">", (LEFT + WIDTH - RIGHT) / 2,
             HEIGHT - 8);
     kv__html_text(out, c->x_label);
