@@ -483,6 +483,8 @@ kv_err kv_plan_search(const kv_experiment *experiment, kv_run *run, kv_results *
                                       experiment->seed, diag);
     if (err != KV_OK)
         return err;
+    if (accuracy_run > 0) /* what policies whose counts depend on attention keep */
+        p.serving.profile = (kv_profile_source){accuracy, accuracy_run};
     err = read_limits(&p, diag);
     if (err == KV_OK)
         err = list_candidates(&p, accuracy, accuracy_run, diag);
