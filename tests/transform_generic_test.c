@@ -104,7 +104,7 @@ static kv_replay_result run(const bench *b, const kv_replay_point *points, int c
 {
     kv_diag diag = {0};
     kv_replay *replay = NULL;
-    kv_replay_result result;
+    kv_replay_result result = {0};
     kv_replay_options options = {.seed = 5, .page_tokens = 16, .prefill_token_s = 1};
     options.decode_step_s = 1;
     kv_err err =
