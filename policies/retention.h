@@ -34,7 +34,13 @@ typedef enum kv_schedule {
 
 /* KV_AS_PRULONG: truncated where entries are chosen, half to even where its footprint formula is
  * asked for, as that project's code and evaluation do. */
-typedef enum kv_rounding { KV_HALF_UP, KV_HALF_EVEN, KV_TRUNCATE, KV_AS_PRULONG } kv_rounding;
+typedef enum kv_rounding {
+    KV_HALF_UP,
+    KV_HALF_EVEN,
+    KV_TRUNCATE,
+    KV_AS_PRULONG,
+    KV_CEIL
+} kv_rounding;
 typedef enum kv_pooling { KV_POOL_AVG, KV_POOL_MAX } kv_pooling;
 typedef enum kv_group { KV_GROUP_MEAN, KV_GROUP_MAX, KV_GROUP_SUM } kv_group;
 typedef enum kv_group_when { KV_GROUP_BEFORE, KV_GROUP_AFTER } kv_group_when;
@@ -80,7 +86,7 @@ typedef struct kv_view {
     kv_layer *source;   /* rows, keys and values; use kv_view_row */
     float *row_scratch; /* N floats for kv_view_row */
     double *work;       /* 4 N doubles that a call may use as it likes */
-    double *anchor;     /* head_dim doubles, likewise */
+    double *anchor;     /* 2 head_dim doubles, likewise */
 } kv_view;
 
 /* The recorded row of the query at a token position, or NULL where the file has none. It is the
@@ -108,19 +114,22 @@ typedef struct kv_event {
     bool observers_probe; /* patched: the window lies, wholly or in part, beyond the chunk */
     bool restrict_to_chunk;     /* renormalise rows over the candidates' chunk, not all present */
     int chunk_start, chunk_end; /* the chunk or step that just ran */
-    const double *state;        /* [state_doubles * N] of this KV head; NULL if none */
+    long long room; /* of the scored candidates that are no sinks so many may stay, at the least
+                       budget of the lane: its only one unless the policy is nested */
+    const double *state; /* [state_doubles * N] of this KV head; NULL if none */
 } kv_event;
 
 /* What a quota depends on: no scores, so that the calculator and the serving replay can ask too. */
 typedef struct kv_quota_query {
     int layer, layers;
     int kv_head, kv_heads;
-    int candidates;    /* entries that compete, window included */
-    int prompt_tokens; /* P */
-    bool own_chunk;    /* the candidates are one chunk's own entries (chunked, patched) */
-    bool pin_window;   /* false: the scored candidates include the window (patched, not the last) */
-    bool published;    /* the evaluation formula of a paper is wanted, not what its code keeps */
-    const void *plan;  /* what `prepare` made; NULL if none */
+    int candidates;      /* entries that compete, window included */
+    int prompt_tokens;   /* P */
+    int question_tokens; /* of the first question, which ends the prompt; 0 where it is not known */
+    bool own_chunk;      /* the candidates are one chunk's own entries (chunked, patched) */
+    bool pin_window;  /* false: the scored candidates include the window (patched, not the last) */
+    bool published;   /* the evaluation formula of a paper is wanted, not what its code keeps */
+    const void *plan; /* what `prepare` made; NULL if none */
 } kv_quota_query;
 
 /* Entries that stay in any case. */
@@ -183,12 +192,20 @@ typedef struct kv_retention {
     unsigned (*needs_of)(const void *config);
     /* Rows of the observation window. Default: window_tokens. */
     long long (*observers)(const void *config);
+    /* The same where it depends on the example (a question's length). Default: `observers`. */
+    long long (*observers_of)(const void *config, const kv_example *example);
     /* Entries that may stay of query->candidates. Default: kv_quota_uniform. */
     long long (*quota)(const void *config, const kv_quota_query *query);
     /* What stays in any case. Default: sinks_tokens first, window_tokens last. */
     kv_pins (*pins)(const void *config, const kv_quota_query *query, long long quota);
     /* Scores event->candidate[0..scored); higher stays. Default: later positions stay. */
     void (*score)(const kv_event *event, double *score);
+    /* Entries that stay of event->candidates, pins among them, once they are scored: for policies
+     * whose size follows the scores. order[0..ranked) are indices of the scored candidates but the
+     * sinks, from best to worst; quota is what `quota` said. Asked at every event, whatever the
+     * quota. Default: the quota. */
+    long long (*resize)(const void *config, const kv_event *event, const double *score,
+                        const int32_t *order, int ranked, long long quota);
     /* Sees every recorded row in order. state is writable here. Default: nothing to accumulate. */
     void (*observe)(const kv_row_event *row, double *state);
     /* Divides a layer's total among its heads, given each head's scored candidates ranked from
@@ -232,8 +249,11 @@ long long kv_quota_round(const kv_retention_config *config, double amount, bool 
 long long kv_quota_amount(const kv_retention_config *config, const kv_quota_query *query);
 /* The default quota: the amount, plus the window unless it is inside the budget, at most all. */
 long long kv_quota_uniform(const void *config, const kv_quota_query *query);
+/* The share `keep` of n, rounded as the settings say; of a budget, as many as fit into it. */
+long long kv_quota_share(const kv_retention_config *config, double n, double budget);
 /* Observers, quota and pins of any policy: the policy's own slot or the default. */
-long long kv_retention_observers(const kv_retention *policy, const void *config);
+long long kv_retention_observers(const kv_retention *policy, const void *config,
+                                 const kv_example *example);
 long long kv_retention_quota(const kv_retention *policy, const void *config,
                              const kv_quota_query *query);
 kv_pins kv_retention_pins(const kv_retention *policy, const void *config,

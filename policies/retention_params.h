@@ -25,12 +25,27 @@ extern const char *const kv__names_score_over[];
 extern const char *const kv__names_scope[];
 extern const char *const kv__names_anchor[];
 
-#define KV_ROW(row_name, row_type, field, row_fallback, low, high, names, row_flags, of, words)    \
+/* A setting of a policy's own struct `own`, which embeds kv_retention_config as its first member.
+ */
+#define KV_ROW_OF(own, row_name, row_type, field, row_fallback, low, high, names, row_flags, of,   \
+                  words)                                                                           \
     {                                                                                              \
-        .name = row_name, .type = row_type, .offset = offsetof(kv_retention_config, field),        \
+        .name = row_name, .type = row_type, .offset = offsetof(own, field),                        \
         .fallback = row_fallback, .min = low, .max = high, .choices = names,                       \
         .flags = KV_PARAM_SWEEP | (row_flags), .unit = of, .help = words                           \
     }
+#define KV_ROW(row_name, row_type, field, row_fallback, low, high, names, row_flags, of, words)    \
+    KV_ROW_OF(kv_retention_config, row_name, row_type, field, row_fallback, low, high, names,      \
+              row_flags, of, words)
+/* Own counts, real numbers and switches without an upper bound of their own. */
+#define KV_ROW_OF_COUNT(own, row_name, field, fallback, low, of, words)                            \
+    KV_ROW_OF(own, row_name, KV_INT, field, fallback, low, INFINITY, NULL, 0, of, words)
+#define KV_ROW_OF_REAL(own, row_name, field, fallback, low, high, of, words)                       \
+    KV_ROW_OF(own, row_name, KV_REAL, field, fallback, low, high, NULL, 0, of, words)
+#define KV_ROW_OF_SWITCH(own, row_name, field, fallback, words)                                    \
+    KV_ROW_OF(own, row_name, KV_BOOL, field, fallback, 0, 0, NULL, 0, "", words)
+#define KV_ROW_OF_CHOICE(own, row_name, field, fallback, names, words)                             \
+    KV_ROW_OF(own, row_name, KV_CHOICE, field, fallback, 0, 0, names, 0, "", words)
 #define KV_ROW_COUNT(row_name, field, fallback, low, flags, of, words)                             \
     KV_ROW(row_name, KV_INT, field, fallback, low, INFINITY, NULL, flags, of, words)
 #define KV_ROW_CHOICE(row_name, field, fallback, names, words)                                     \

@@ -15,6 +15,8 @@ long long kv_quota_round(const kv_retention_config *config, double amount, bool 
         return (long long)amount;
     case KV_AS_PRULONG:
         return published ? llrint(amount) : (long long)amount;
+    case KV_CEIL:
+        return (long long)ceil(amount);
     case KV_HALF_UP:
         break;
     }
@@ -26,6 +28,12 @@ long long kv_quota_round(const kv_retention_config *config, double amount, bool 
 static double kept_fraction(const kv_retention_config *config)
 {
     return config->ratio_arithmetic ? 1.0 - (1.0 - config->keep) : config->keep;
+}
+
+long long kv_quota_share(const kv_retention_config *config, double n, double budget)
+{
+    return config->budget_tokens > 0 ? (long long)budget
+                                     : kv_quota_round(config, kept_fraction(config) * n, false);
 }
 
 long long kv_quota_amount(const kv_retention_config *config, const kv_quota_query *query)
@@ -45,9 +53,12 @@ long long kv_quota_uniform(const void *config, const kv_quota_query *query)
     return amount < query->candidates ? amount : query->candidates;
 }
 
-long long kv_retention_observers(const kv_retention *policy, const void *config)
+long long kv_retention_observers(const kv_retention *policy, const void *config,
+                                 const kv_example *example)
 {
     const kv_retention_config *c = config;
+    if (policy->observers_of != NULL)
+        return policy->observers_of(config, example);
     return policy->observers ? policy->observers(config) : c->window_tokens;
 }
 

@@ -2,6 +2,7 @@
  * SPDX-FileCopyrightText: The kvsim authors */
 #include "config.h"
 
+#include "policies/draw.h"
 #include "policies/scoring.h"
 #include "sim/base/kernels.h"
 
@@ -10,39 +11,60 @@
 
 enum { ROWS_TOGETHER = 16 }; /* of a group's query heads, added in one go */
 
-/* The mass that the query at `position` puts on what it sees at the event: the candidates' chunk
- * alone, or all that is present and, for a probe beyond the chunk, the probes up to itself. */
-static double visible_mass(const kv_event *event, const float *row, int position)
+/* Adds the keys first..end-1 of a row to what it sees. */
+static void see_range(const float *row, int first, int end, double *mass, int *visible)
+{
+    for (int j = first; j < end; j++)
+        *mass += row[j];
+    *visible += end > first ? end - first : 0;
+}
+
+/* What the query at `position` sees at the event: the candidates' chunk alone, or all that is
+ * present and, for a probe beyond the chunk, the probes up to itself. */
+static double visible_mass(const kv_event *event, const float *row, int position, int *visible)
 {
     double mass = 0;
+    *visible = 0;
     if (event->restrict_to_chunk) {
         int end = position < event->chunk_end ? position + 1 : event->chunk_end;
-        for (int j = event->chunk_start; j < end; j++)
-            mass += row[j];
+        see_range(row, event->chunk_start, end, &mass, visible);
         return mass;
     }
-    for (int k = 0; k < event->presents && event->present[k] <= position; k++)
+    for (int k = 0; k < event->presents && event->present[k] <= position; k++) {
         mass += row[event->present[k]];
+        ++*visible;
+    }
     int probe = event->observer_first > event->chunk_end ? event->observer_first : event->chunk_end;
-    for (int j = probe; j <= position; j++)
-        mass += row[j];
+    see_range(row, probe, position + 1, &mass, visible);
     return mass;
+}
+
+kv_seen_row kv_score_row(const kv_event *event, int query_head, int position)
+{
+    const kv_retention_config *config = event->config;
+    kv_seen_row seen = {.at = kv_view_row(event->view, query_head, position)};
+    if (seen.at == NULL)
+        return seen;
+    double mass = 1;
+    if (config->evict == KV_POSTFILL) /* nothing has left: rows are whole */
+        seen.visible = position + 1;
+    else
+        mass = visible_mass(event, seen.at, position, &seen.visible);
+    if (mass <= 0)
+        seen.at = NULL;
+    seen.weight = 1.0 / mass;
+    return seen;
 }
 
 void kv_score_window_head(const kv_event *event, int query_head, double *score)
 {
-    const kv_retention_config *config = event->config;
     int rows = event->observer_end - event->observer_first;
-    bool as_recorded = config->evict == KV_POSTFILL; /* nothing has left: rows are whole */
     memset(score, 0, (size_t)event->scored * sizeof *score);
     for (int i = event->observer_first; i < event->observer_end; i++) {
-        const float *row = kv_view_row(event->view, query_head, i);
-        double mass = row == NULL ? 0 : as_recorded ? 1 : visible_mass(event, row, i);
-        if (mass <= 0)
-            continue;
-        double weight = 1.0 / mass / rows;
-        for (int k = 0; k < event->scored && event->candidate[k] <= i; k++)
-            score[k] += weight * row[event->candidate[k]];
+        kv_seen_row row = kv_score_row(event, query_head, i);
+        double weight = row.weight / rows;
+        for (int k = 0; row.at != NULL && k < event->scored && event->candidate[k] <= i; k++)
+            score[k] += weight * row.at[event->candidate[k]];
     }
 }
 
@@ -89,7 +111,7 @@ static void group_fold(const kv_retention_config *config, const double *head, in
     }
 }
 
-void kv_score_window(const kv_event *event, double *score)
+void kv_score_group(const kv_event *event, kv_head_score score_head, double *score)
 {
     const kv_retention_config *config = event->config;
     const kv_shape *shape = event->view->shape;
@@ -97,7 +119,7 @@ void kv_score_window(const kv_event *event, double *score)
     bool pool_heads = config->kernel_tokens > 1 && config->group_when == KV_GROUP_AFTER;
     double *head = event->view->work, *pooled = head + event->view->example->total_tokens;
     for (int g = 0; g < heads; g++) {
-        kv_score_window_head(event, event->kv_head * heads + g, head);
+        score_head(event, event->kv_head * heads + g, head);
         if (pool_heads)
             kv_score_pool(config, head, n, pooled);
         group_fold(config, pool_heads ? pooled : head, n, heads, g == 0, score);
@@ -106,6 +128,103 @@ void kv_score_window(const kv_event *event, double *score)
         kv_score_pool(config, score, n, pooled);
         memcpy(score, pooled, (size_t)n * sizeof *score);
     }
+}
+
+void kv_score_window(const kv_event *event, double *score)
+{
+    kv_score_group(event, kv_score_window_head, score);
+}
+
+int kv_score_before_window(const kv_event *event)
+{
+    int n = event->candidates;
+    while (n > 0 && event->candidate[n - 1] >= event->observer_first)
+        n--;
+    return n;
+}
+
+double kv_score_window_best(const kv_event *event)
+{
+    double best = 0, *score = event->view->work + 2 * (size_t)event->view->example->total_tokens;
+    kv_event other = *event;
+    other.scored = kv_score_before_window(event);
+    for (other.kv_head = 0; other.kv_head < event->view->shape->kv_heads; other.kv_head++) {
+        kv_score_window(&other, score);
+        for (int k = 0; k < other.scored; k++)
+            best = fmax(best, score[k]);
+    }
+    return best;
+}
+
+void kv_score_window_padded(const kv_event *event, double *score)
+{
+    double padding = kv_score_window_best(event) + 1;
+    kv_event before = *event;
+    before.scored = kv_score_before_window(event);
+    kv_score_window(&before, score);
+    for (int k = before.scored; k < event->candidates; k++)
+        score[k] = padding;
+}
+
+/* The count-th largest of value[0..n), 1 <= count <= n; reorders value. */
+static double nth_largest(double *value, int n, long long count)
+{
+    int low = 0, high = n - 1, target = (int)count - 1;
+    while (low < high) {
+        double pivot = value[low + (high - low) / 2];
+        int i = low, j = high;
+        while (i <= j) {
+            while (value[i] > pivot)
+                i++;
+            while (value[j] < pivot)
+                j--;
+            if (i > j)
+                break;
+            double swap = value[i];
+            value[i++] = value[j];
+            value[j--] = swap;
+        }
+        if (target <= j)
+            high = j;
+        else if (target >= i)
+            low = i;
+        else
+            break;
+    }
+    return value[target];
+}
+
+void kv_score_pin_best(double *score, int n, long long count, double *scratch)
+{
+    if (count <= 0 || n <= 0)
+        return;
+    count = count < n ? count : n;
+    memcpy(scratch, score, (size_t)n * sizeof *score);
+    double least = nth_largest(scratch, n, count);
+    long long ties = count;
+    for (int k = 0; k < n; k++)
+        ties -= score[k] > least;
+    for (int k = 0; k < n; k++)
+        if (score[k] > least || (score[k] == least && ties-- > 0))
+            score[k] = INFINITY;
+}
+
+void kv_score_sample(const kv_event *event, double temperature, double *score)
+{
+    const kv_retention_config *config = event->config;
+    for (int k = 0; k < event->scored; k++) {
+        double draw =
+            kv_draw(event->view, config->seed, event->kv_head, event->candidate[k]) + 0x1p-54;
+        score[k] = score[k] / temperature - log(-log(draw));
+    }
+}
+
+void kv_score_short_keys(const kv_event *event, double *score)
+{
+    const float *keys = kv_layer_keys(event->view->source, event->kv_head);
+    int width = event->view->shape->head_dim;
+    for (int k = 0; k < event->scored; k++)
+        score[k] = -kv_score_norm(keys + (size_t)event->candidate[k] * (size_t)width, width);
 }
 
 void kv_score_accumulate(const kv_row_event *event, double *state)

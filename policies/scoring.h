@@ -14,6 +14,38 @@ void kv_score_window(const kv_event *event, double *score);
 /* The same before pooling, for one query head. Writes score[0 .. event->scored). */
 void kv_score_window_head(const kv_event *event, int query_head, double *score);
 
+/* How one query head scores a head's candidates. Writes score[0 .. event->scored). */
+typedef void (*kv_head_score)(const kv_event *event, int query_head, double *score);
+
+/* Any such score, reduced over the group's query heads and pooled as the settings say. */
+void kv_score_group(const kv_event *event, kv_head_score head, double *score);
+
+/* A row of the observation window as an event sees it. */
+typedef struct kv_seen_row {
+    const float *at; /* the recorded row, NULL if nothing of it is left */
+    double weight;   /* one over its mass on what it sees */
+    int visible;     /* keys that it sees, its own included */
+} kv_seen_row;
+kv_seen_row kv_score_row(const kv_event *event, int query_head, int position);
+
+/* kv_score_window as kvpress's presses build on it: all candidates are scored, those of the window
+ * itself with the best score of all KV heads of the layer plus 1. Exact where all heads have the
+ * same candidates. Takes candidates, and not scored, as the count. */
+void kv_score_window_padded(const kv_event *event, double *score);
+/* Its parts: how many of the candidates lie before the window, and the best score there is. */
+int kv_score_before_window(const kv_event *event);
+double kv_score_window_best(const kv_event *event);
+
+/* Sets the best `count` of score[0..n) to INFINITY; ties: lower index. scratch: n doubles. */
+void kv_score_pin_best(double *score, int n, long long count, double *scratch);
+
+/* score/temperature plus a Gumbel draw: the best n of these are a sample of n without replacement
+ * by softmax(score/temperature) (Vieira 2014; Kool et al. 2019, arXiv 1903.06059). */
+void kv_score_sample(const kv_event *event, double temperature, double *score);
+
+/* Minus the length of each key: the shortest stay. */
+void kv_score_short_keys(const kv_event *event, double *score);
+
 /* One-dimensional pooling with stride 1 over score[0..n): averages count zeros beyond the ends and
  * always divide by the kernel; maxima ignore what is beyond. */
 void kv_score_pool(const kv_retention_config *config, const double *score, int n, double *pooled);

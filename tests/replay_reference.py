@@ -63,6 +63,34 @@ def preset_policies():
             yield "{%s, keep: %s}}" % (text, keep)
 
 
+def method_policies():
+    """Policies of reference/methods.py, `patched` left out."""
+    for evict in SCHEDULES:
+        if evict == "patched":
+            continue
+        common = "keep: 0.4, evict: %s, interval: 3" % evict
+        yield "{l2: {%s, skip_layers: 1, prune_after: 20}}" % common
+        yield "{scissorhands: {%s, window: 4, sinks: 2, history: 9, decay: 0.8}}" % common
+        yield "{scissorhands: {%s, window: 3, sinks: 0, history: 12, importance: count}}" % common
+        yield "{nacl: {%s, window: 6, random: 0}}" % common
+        yield "{lagkv: {%s, lag: 8, sinks: 3}}" % common
+        yield "{lagkv: {%s, lag: 7, cross_scoring: true}}" % common
+        yield "{corm: {window: 7, evict: %s, interval: 3}}" % evict
+        yield "{corm: {window: 2, sinks: 3, evict: %s, interval: 3}}" % evict
+        for threshold in (0.1, 0.4, 0.9):
+            yield "{simlayerkv: {threshold: %s, sinks: 2, recent: 9, rows: 2, evict: %s, interval: 3}}" % (
+                threshold, evict)
+        yield "{chunkkv: {%s, chunk: 6, window: 5, kernel: 3}}" % common
+        yield "{chunkkv: {budget: 20, evict: %s, interval: 3, chunk: 5, window: 3, kernel: 1}}" % evict
+        yield "{finch: {%s, sinks: 1}}" % common
+        yield "{finch: {%s, normalize: false}}" % common
+        yield "{topk_future: {%s}}" % common
+    for keep in (0.3, 0.55):
+        yield "{lagkv: {preset: kvpress, lag: 16, keep: %s}}" % keep
+        yield "{chunkkv: {preset: kvpress, chunk: 9, window: 8, keep: %s}}" % keep
+        yield "{finch: {preset: kvpress, keep: %s}}" % keep
+
+
 def other_policies():
     yield "full"
     yield "{streaming: {sinks: 4, window: 9}}"
@@ -116,7 +144,8 @@ def compare(policy, chunk, got, sets, want):
 
 
 def main():
-    policies = list(schedule_policies()) + list(preset_policies()) + list(other_policies())
+    policies = list(schedule_policies()) + list(preset_policies()) + list(method_policies()) + list(
+        other_policies())
     examples = ["0000", "0002"]
     print("1..%d" % len(policies))
     with tempfile.TemporaryDirectory() as folder:

@@ -115,7 +115,7 @@ static void check_budget(const bench *b, const point_state *p, const kv_replay_w
 {
     const kv_retention *policy = p->replay.policy;
     int prompt = b->example->prompt_tokens, own = w->step_end - w->step_start;
-    if (p->schedule < 0 || asks_plan(policy) || policy->allocate != NULL)
+    if (p->schedule < 0 || asks_plan(policy) || policy->allocate != NULL || policy->resize != NULL)
         return;
     if (total_budget_holds(p, w, prompt, b->example->total_tokens)) {
         kv_quota_query query = query_of(p, w, prompt, before + own);

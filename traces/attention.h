@@ -72,6 +72,8 @@ kv_err kv_attention_digest(const kv_attention *attention, char out[65], kv_diag 
 
 /* Index into query_pos of the row recorded for a position, or -1. */
 int kv_example_row(const kv_example *example, int position);
+/* Tokens of the first question, which ends the prompt; 0 if the prompt has none. */
+int kv_example_question_tokens(const kv_example *example);
 
 /* A workspace for the layers of one example. */
 kv_err kv_layer_new(kv_attention *attention, int example, kv_layer **out,

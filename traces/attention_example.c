@@ -256,6 +256,12 @@ kv_err kv__example_open_group(const kv_attention *attention, const kv_example *e
                              diag);
 }
 
+int kv_example_question_tokens(const kv_example *example)
+{
+    int start = example->turns > 0 ? example->turn[0].query_start : example->prompt_tokens;
+    return start < example->prompt_tokens ? example->prompt_tokens - start : 0;
+}
+
 int kv_example_row(const kv_example *example, int position)
 {
     int low = 0, high = example->rows;

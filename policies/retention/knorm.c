@@ -39,14 +39,6 @@ static long long quota(const void *config, const kv_quota_query *query)
     return query->layer < c->skip_layers ? query->candidates : kv_quota_uniform(config, query);
 }
 
-static void score(const kv_event *event, double *out)
-{
-    const float *keys = kv_layer_keys(event->view->source, event->kv_head);
-    int width = event->view->shape->head_dim;
-    for (int k = 0; k < event->scored; k++)
-        out[k] = -kv_score_norm(keys + (size_t)event->candidate[k] * width, width);
-}
-
 /* Keys of small norm receive much attention. */
 KV_RETENTION_DEFINE(knorm) = {
     .name = "knorm",
@@ -59,5 +51,5 @@ KV_RETENTION_DEFINE(knorm) = {
     .needs = KV_NEEDS_KEYS,
     .claims = KV_NESTED | KV_COUNTS_FIXED,
     .quota = quota,
-    .score = score,
+    .score = kv_score_short_keys,
 };

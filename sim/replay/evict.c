@@ -154,6 +154,7 @@ static kv_quota_query make_query(const kv__lane *lane, const kv__stage *stage, i
                             .kv_heads = shape->kv_heads,
                             .candidates = candidates,
                             .prompt_tokens = stage->example->prompt_tokens,
+                            .question_tokens = kv_example_question_tokens(stage->example),
                             .own_chunk = who == OWN_CHUNK,
                             .pin_window = config->evict != KV_PATCHED || last,
                             .plan = lane->group->plan};
@@ -274,7 +275,7 @@ static int collect_present(const kv__lane *lane, const kv__lane_head *head, int3
 static void observation_window(const kv__lane *lane, const kv__stage *stage, kv_event *event)
 {
     const kv_retention_config *config = lane->group->config[0];
-    int rows = (int)kv_retention_observers(lane->group->policy, config);
+    int rows = (int)kv_retention_observers(lane->group->policy, config, stage->example);
     int prompt = stage->example->prompt_tokens;
     event->observer_end = lane->step_end;
     if (config->evict == KV_PATCHED && lane->step_end < prompt)
@@ -305,6 +306,7 @@ static void score_head(kv__lane *lane, kv__stage *stage, int kv_head, scratch *s
                       .chunk_start = lane->step_start,
                       .chunk_end = lane->step_end,
                       .state = lane->head[kv_head].state};
+    event.room = head->quota[0] - pinned_first(head, 0) - pinned_last(head, 0);
     observation_window(lane, stage, &event);
     if (group->policy->score != NULL)
         group->policy->score(&event, s->score);
@@ -316,6 +318,11 @@ static void score_head(kv__lane *lane, kv__stage *stage, int kv_head, scratch *s
     for (int r = 0; r < head->ranked; r++) {
         head->order[r] += head->first;
         head->score[r] = s->score[head->order[r]];
+    }
+    for (int b = 0; b < group->budgets && group->policy->resize != NULL; b++) {
+        long long quota = group->policy->resize(group->config[b], &event, s->score, head->order,
+                                                head->ranked, head->quota[b]);
+        head->quota[b] = quota < head->candidates ? quota : head->candidates;
     }
 }
 
@@ -432,7 +439,7 @@ kv_err kv__lane_evict(kv__lane *lane, kv__stage *stage, kv_diag *diag)
     scratch *s = stage->scratch;
     if (who == NOBODY)
         return KV_OK;
-    bool drops = false;
+    bool drops = lane->group->policy->resize != NULL;
     for (int h = 0; h < s->kv_heads; h++)
         drops |= ask_quota(lane, stage, h, who, &s->head[h]);
     if (!drops)

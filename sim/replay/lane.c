@@ -215,7 +215,7 @@ static int64_t charged_probes(const kv__lane *lane, const kv_example *example)
     int prompt = example->prompt_tokens;
     if (config->evict != KV_PATCHED || !config->charge_probes || lane->step_end >= prompt)
         return 0;
-    int64_t window = kv_retention_observers(lane->group->policy, config);
+    int64_t window = kv_retention_observers(lane->group->policy, config, example);
     int64_t beyond = prompt - lane->step_end;
     return window < beyond ? window : beyond;
 }

@@ -249,7 +249,8 @@ static kv_err check_group(const kv__group *group, const kv_attention *trace,
         missing = mark_range(example, (row_range){prompt - observers, prompt}, wanted);
     if (missing < 0 && (needs & KV_NEEDS_OBSERVERS))
         missing = mark_windows(
-            group, example, (int)kv_retention_observers(group->policy, group->config[0]), wanted);
+            group, example, (int)kv_retention_observers(group->policy, group->config[0], example),
+            wanted);
     if (missing < 0)
         return KV_OK;
     snprintf(what, sizeof what, "the attention row of position %d", missing);

@@ -66,7 +66,7 @@ static kv_err stage_buffers(kv__stage *stage, kv_diag *diag)
     for (size_t h = 0; stage->square && stage->squares && h < heads; h++)
         stage->square[h] = stage->squares + h * tokens;
     stage->watched = malloc((tokens + 1) * sizeof *stage->watched);
-    stage->view.anchor = calloc((size_t)shape->head_dim, sizeof(double));
+    stage->view.anchor = calloc(2 * (size_t)shape->head_dim, sizeof(double));
     stage->alive_output = calloc((size_t)shape->head_dim, sizeof(double));
     stage->samples = malloc(samples * sizeof(double));
     if (!stage->row || !stage->row_scratch || !stage->view.row_scratch || !stage->view.work ||

@@ -20,6 +20,8 @@ import h5py
 import numpy as np
 import yaml
 
+import methods
+
 SINKS_LEFT_OUT = 4      # the "without sinks" recall ignores positions below this
 
 
@@ -134,10 +136,12 @@ class Policy:
         node = yaml.safe_load(text) if isinstance(text, str) else text
         self.name, given = (node, {}) if isinstance(node, str) else next(iter(node.items()))
         given = given or {}
-        if self.name not in SCHEDULE:
+        if self.name not in SCHEDULE and self.name not in methods.DEFAULTS:
             raise SystemExit(f"unknown policy {self.name}")
         self.preset = given.get("preset", "kvpress" if self.name in ("adakv", "pyramidkv") else None)
-        self.p = {"evict": SCHEDULE[self.name], **DEFAULTS, **PRESETS[self.preset], **given}
+        own = methods.DEFAULTS.get(self.name)
+        preset = PRESETS[self.preset] if own is None else methods.PRESETS.get((self.name, self.preset), {})
+        self.p = {**DEFAULTS, **(own or {"evict": SCHEDULE[self.name]}), **preset, **given}
         self.has_window = self.name in ("snapkv", "pyramidkv", "adakv")
         self.ex = ex
         if self.name in ("duo", "prulong"):
@@ -260,9 +264,11 @@ def evict(pol, layer, A, memory, a, b, present):
 
     when = {"never": False, "postfill": last, "chunked": not decode, "patched": not decode, "pool": not decode,
             "online": True, "step": decode or last, "interval": last or (decode and (b - P) % pol.interval == 0)}
-    if not when[pol.evict] or layer < pol.skip_layers:
+    if not when[pol.evict] or (layer < pol.skip_layers and pol.name not in methods.DEFAULTS):
         return present
 
+    if pol.name in methods.DEFAULTS:
+        return methods.evict(sys.modules[__name__], pol, layer, A, a, b, present)
     if pol.name in ("streaming", "duo", "prulong"):
         W = pol.p["window"]
         if pol.name == "streaming" and ("keep" in pol.p or "budget" in pol.p):

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+#include "config.h"
+
+#include "policies/retention.h"
+#include "policies/retention_params.h"
+#include "policies/scoring.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef struct chunkkv_config {
+    kv_retention_config base;
+    long long chunk_tokens;    /* length of the chunks that stay or leave */
+    long long observed_tokens; /* rows that score */
+} chunkkv_config;
+
+static const char *const preset_names[] = {"none", "kvpress", NULL};
+static const kv_preset presets[] = {
+    {"kvpress",
+     "chunk=20 window=64 kernel=5 pooling=avg group=mean group_when=after rounding=truncate "
+     "ratio_arithmetic=true evict=postfill",
+     "ChunkKVPress over SnapKVPress"},
+    {.name = NULL}};
+
+static const kv_param params[] = {
+    KV_ROW_KEEP,
+    KV_ROW_BUDGET,
+    KV_ROW_OF_COUNT(chunkkv_config, "chunk", chunk_tokens, "20", 1, "tokens",
+                    "length of the chunks that stay or leave as a whole"),
+    KV_ROW_OF_COUNT(chunkkv_config, "window", observed_tokens, "64", 1, "tokens",
+                    "last rows, which score; their own entries score above all others"),
+    KV_ROW_KERNEL("5"),
+    KV_ROW_POOLING("avg"),
+    KV_ROW_GROUP("mean"),
+    KV_ROW_GROUP_WHEN("before"),
+    KV_ROW_SCORE_OVER("chunk"),
+    KV_ROW_EVICT("postfill"),
+    KV_ROW_INTERVAL("512"),
+    KV_ROW_ROUNDING("half_up"),
+    KV_ROW_RATIO_ARITHMETIC("false"),
+    KV_ROW_PRESET(preset_names),
+    KV_ROW_END};
+
+static long long observers(const void *config)
+{
+    return ((const chunkkv_config *)config)->observed_tokens;
+}
+
+/* Tokens of the chunks that stay, as if all were whole; at least one chunk. Prompts shorter than a
+ * chunk go token by token. */
+static long long quota(const void *config, const kv_quota_query *query)
+{
+    const chunkkv_config *c = config;
+    long long n = query->own_chunk ? query->candidates : query->prompt_tokens;
+    long long length = c->chunk_tokens, chunks = (n + length - 1) / length;
+    if (n < length)
+        return kv_quota_uniform(&c->base, query);
+    long long stay = kv_quota_share(&c->base, (double)chunks,
+                                    floor((double)c->base.budget_tokens / (double)length));
+    long long tokens = (stay > 1 ? stay : 1) * length;
+    return tokens < query->candidates ? tokens : query->candidates;
+}
+
+static kv_pins pins(const void *config, const kv_quota_query *query, long long total)
+{
+    return (kv_pins){0, 0}; /* the window is safe by its score */
+}
+
+/* Sum over all KV heads of their window scores, the window's own set above them all. */
+static void sum_heads(const kv_event *event, double *out)
+{
+    double best = 0, *one = event->view->work + 2 * (size_t)event->view->example->total_tokens;
+    int kv_heads = event->view->shape->kv_heads;
+    kv_event head = *event;
+    head.scored = kv_score_before_window(event);
+    memset(out, 0, (size_t)event->candidates * sizeof *out);
+    for (head.kv_head = 0; head.kv_head < kv_heads; head.kv_head++) {
+        kv_score_window(&head, one);
+        for (int k = 0; k < head.scored; k++) {
+            out[k] += one[k];
+            best = fmax(best, one[k]);
+        }
+    }
+    for (int k = head.scored; k < event->candidates; k++)
+        out[k] = kv_heads * (best + 1);
+}
+
+/* A token is worth what its chunk is on average; the last chunk may be short. */
+static void score(const kv_event *event, double *out)
+{
+    int length = (int)((const chunkkv_config *)event->config)->chunk_tokens;
+    int n = event->candidates;
+    if (n < length) {
+        kv_score_window_padded(event, out);
+        return;
+    }
+    sum_heads(event, out);
+    for (int first = 0; first < n; first += length) {
+        int end = first + length < n ? first + length : n;
+        double sum = 0;
+        for (int k = first; k < end; k++)
+            sum += out[k];
+        for (int k = first; k < end; k++)
+            out[k] = sum / (end - first);
+    }
+}
+
+/* The best chunks, as many as the quota names whole ones: the short one counts as one, too. Equal
+ * chunks rank one after the other, so that a chunk's tokens always follow each other. */
+static long long resize(const void *config, const kv_event *event, const double *score,
+                        const int32_t *order, int ranked, long long quota_entries)
+{
+    long long length = ((const chunkkv_config *)config)->chunk_tokens;
+    long long chunks = (quota_entries + length - 1) / length, tokens = 0;
+    if (event->candidates < length)
+        return quota_entries;
+    for (long long last = -1; tokens < ranked; tokens++) {
+        if (order[tokens] / length != last && chunks-- == 0)
+            break;
+        last = order[tokens] / length;
+    }
+    return tokens;
+}
+
+/* Neighbouring tokens belong together: whole chunks stay, the same ones in all heads. */
+KV_RETENTION_DEFINE(chunkkv) = {
+    .name = "chunkkv",
+    .brief = "as snapkv, in whole chunks of tokens that are the same in all heads of a layer",
+    .cite = "ChunkKV (Liu et al. 2025, arXiv 2502.00299)",
+    .stage = "compression",
+    .config_bytes = sizeof(chunkkv_config),
+    .params = params,
+    .presets = presets,
+    .needs = KV_NEEDS_OBSERVERS,
+    .claims = KV_NESTED,
+    .observers = observers,
+    .quota = quota,
+    .pins = pins,
+    .score = score,
+    .resize = resize,
+};

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+#include "config.h"
+
+#include "policies/retention.h"
+#include "policies/retention_params.h"
+#include "policies/scoring.h"
+
+#include <math.h>
+
+typedef struct nacl_config {
+    kv_retention_config base;
+    double random;      /* share of what the pins leave of the budget that is drawn */
+    double temperature; /* of the softmax that it is drawn by */
+} nacl_config;
+
+static const char *const preset_names[] = {"none", "kvcache-factory", NULL};
+static const kv_preset presets[] = {
+    {"kvcache-factory", "group=mean evict=postfill rounding=half_even",
+     "its nacl module with suffix proxies; give it its proxy_size and random_budget"},
+    {.name = NULL}};
+
+static const kv_param params[] = {
+    KV_ROW_KEEP,
+    KV_ROW_BUDGET,
+    KV_ROW_WINDOW("64"),
+    KV_ROW_WINDOW_IN_BUDGET("true"),
+    KV_ROW_SINKS("4"),
+    KV_ROW_OF_REAL(nacl_config, "random", random, "0.3", 0, 1, "fraction",
+                   "share of the budget beside sinks and proxies that is drawn, not ranked"),
+    KV_ROW_OF_REAL(nacl_config, "temperature", temperature, "1", 1e-9, INFINITY, "",
+                   "the draw is by softmax(score / temperature)"),
+    KV_ROW_GROUP("mean"),
+    KV_ROW_SEED(NULL),
+    KV_ROW_EVICT("postfill"),
+    KV_ROW_INTERVAL("512"),
+    KV_ROW_SCORE_OVER("chunk"),
+    KV_ROW_ROUNDING("half_up"),
+    KV_ROW_PRESET(preset_names),
+    KV_ROW_END};
+
+/* The proxies' attention ranks the most of the budget; the rest is drawn from what remains. */
+static void score(const kv_event *event, double *out)
+{
+    const nacl_config *c = event->config;
+    double *scratch = event->view->work;
+    int rows = event->observer_end - event->observer_first, sinks = 0;
+    kv_score_window(event, out);
+    for (int k = 0; k < event->scored; k++)
+        out[k] *= rows; /* the proxies' sum, which the temperature is for */
+    while (sinks < event->scored && event->candidate[sinks] < c->base.sinks_tokens)
+        sinks++;
+    long long ranked = event->room - (long long)floor(c->random * (double)event->room + 0.5);
+    kv_score_pin_best(out + sinks, event->scored - sinks, ranked, scratch);
+    kv_score_sample(event, c->temperature, out);
+}
+
+/* What the prompt's own end attends to, and a sample against what that misses. */
+KV_RETENTION_DEFINE(nacl) = {
+    .name = "nacl",
+    .brief = "keeps what proxy tokens at the end attend to, and a random sample of the rest",
+    .cite = "NACL (Chen et al. 2024, arXiv 2408.03675)",
+    .stage = "compression",
+    .config_bytes = sizeof(nacl_config),
+    .params = params,
+    .presets = presets,
+    .needs = KV_NEEDS_OBSERVERS,
+    .claims = KV_COUNTS_FIXED,
+    .score = score,
+};
