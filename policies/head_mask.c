@@ -15,19 +15,26 @@
 
 /* --- Text -------------------------------------------------------------------------- */
 
-/* One line of kv_heads numbers. */
-static kv_err read_line(char *line, const kv_mark *mark, int kv_heads, double *out, kv_diag *diag)
+/* The numbers of a file. */
+typedef struct table {
+    int layers, columns;
+    const char *column; /* what a number of a row belongs to */
+    double *out;        /* [layers][columns] */
+} table;
+
+/* One line of numbers. */
+static kv_err read_line(char *line, const kv_mark *mark, const table *t, double *out, kv_diag *diag)
 {
     char *at = line;
-    for (int h = 0; h < kv_heads; h++) {
+    for (int h = 0; h < t->columns; h++) {
         char *end;
         out[h] = strtod(at, &end);
         kv_mark here = {mark->path, mark->line, (int)(at - line) + 1};
         if (end == at || (*end != '\0' && !isspace((unsigned char)*end)))
             return kv_fail(diag, KV_ERR_INPUT, &here,
-                           "expected %d numbers per line, one per KV head; number %d is missing or "
+                           "expected %d numbers per line, one per %s; number %d is missing or "
                            "is none",
-                           kv_heads, h + 1);
+                           t->columns, t->column, h + 1);
         if (!isfinite(out[h]))
             return kv_fail(diag, KV_ERR_INPUT, &here, "expected a finite number");
         at = end;
@@ -35,7 +42,8 @@ static kv_err read_line(char *line, const kv_mark *mark, int kv_heads, double *o
     for (; *at != '\0'; at++)
         if (!isspace((unsigned char)*at))
             return kv_fail(diag, KV_ERR_INPUT, mark,
-                           "more than the %d KV heads that the recorded model has", kv_heads);
+                           "more than the %d %ss that the recorded model has", t->columns,
+                           t->column);
     return KV_OK;
 }
 
@@ -46,8 +54,7 @@ static bool is_blank(const char *line)
     return *line == '\0' || *line == '#';
 }
 
-static kv_err read_lines(FILE *in, const char *path, int layers, int kv_heads, double *out,
-                         kv_diag *diag)
+static kv_err read_lines(FILE *in, const char *path, const table *t, kv_diag *diag)
 {
     char *line = NULL;
     size_t room = 0;
@@ -58,29 +65,29 @@ static kv_err read_lines(FILE *in, const char *path, int layers, int kv_heads, d
         mark.line++;
         if (is_blank(line))
             continue;
-        if (layer == layers)
+        if (layer == t->layers)
             err = kv_fail(diag, KV_ERR_INPUT, &mark,
-                          "more than the %d layers that the recorded model has", layers);
+                          "more than the %d layers that the recorded model has", t->layers);
         else
-            err = read_line(line, &mark, kv_heads, out + (size_t)layer++ * (size_t)kv_heads, diag);
+            err = read_line(line, &mark, t, t->out + (size_t)layer++ * (size_t)t->columns, diag);
     }
     free(line);
     if (err == KV_OK && ferror(in))
         err = kv_fail(diag, KV_ERR_IO, &mark, "cannot be read: %s", strerror(errno));
-    if (err == KV_OK && layer < layers)
+    if (err == KV_OK && layer < t->layers)
         err = kv_fail(diag, KV_ERR_INPUT, &mark,
                       "ends after %d lines of numbers; the recorded model has %d layers", layer,
-                      layers);
+                      t->layers);
     return err;
 }
 
-static kv_err read_text(const char *path, int layers, int kv_heads, double *out, kv_diag *diag)
+static kv_err read_text(const char *path, const table *t, kv_diag *diag)
 {
     kv_mark mark = {path, 0, 0};
     FILE *in = fopen(path, "r");
     if (in == NULL)
         return kv_fail(diag, KV_ERR_INPUT, &mark, "cannot be opened: %s", strerror(errno));
-    kv_err err = read_lines(in, path, layers, kv_heads, out, diag);
+    kv_err err = read_lines(in, path, t, diag);
     fclose(in);
     return err;
 }
@@ -104,35 +111,42 @@ static herr_t find_only(hid_t group, const char *name, const H5L_info_t *info, v
     return 0;
 }
 
-static kv_err read_dataset(hid_t file, const kv_mark *mark, const char *name, int layers,
-                           int kv_heads, double *out, kv_diag *diag)
+/* A row per layer; the rest of the dimensions make up its numbers. */
+static bool fits(hid_t space, const table *t)
 {
-    hsize_t shape[2] = {0, 0};
+    hsize_t shape[H5S_MAX_RANK] = {0}, numbers = 1;
+    int rank = H5Sget_simple_extent_ndims(space);
+    if (rank < 2 || H5Sget_simple_extent_dims(space, shape, NULL) != rank)
+        return false;
+    for (int d = 1; d < rank; d++)
+        numbers *= shape[d];
+    return shape[0] == (hsize_t)t->layers && numbers == (hsize_t)t->columns;
+}
+
+static kv_err read_dataset(hid_t file, const kv_mark *mark, const char *name, const table *t,
+                           kv_diag *diag)
+{
     hid_t dataset = H5Dopen2(file, name, H5P_DEFAULT);
     if (dataset < 0)
         return kv_fail(diag, KV_ERR_INPUT, mark, "has no dataset '%s'", name);
     hid_t space = H5Dget_space(dataset);
     kv_err err = KV_OK;
-    if (H5Sget_simple_extent_ndims(space) != 2 ||
-        H5Sget_simple_extent_dims(space, shape, NULL) != 2 || shape[0] != (hsize_t)layers ||
-        shape[1] != (hsize_t)kv_heads)
-        err = kv_fail(diag, KV_ERR_INPUT, mark,
-                      "dataset '%s' is not a matrix of %d layers x %d KV "
-                      "heads",
-                      name, layers, kv_heads);
-    else if (H5Dread(dataset, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, out) < 0)
+    if (!fits(space, t))
+        err =
+            kv_fail(diag, KV_ERR_INPUT, mark, "dataset '%s' is not a matrix of %d layers x %d %ss",
+                    name, t->layers, t->columns, t->column);
+    else if (H5Dread(dataset, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, t->out) < 0)
         err = kv_fail(diag, KV_ERR_INPUT, mark, "dataset '%s' cannot be read as numbers", name);
-    for (int i = 0; err == KV_OK && i < layers * kv_heads; i++)
-        if (!isfinite(out[i]))
+    for (int i = 0; err == KV_OK && i < t->layers * t->columns; i++)
+        if (!isfinite(t->out[i]))
             err = kv_fail(diag, KV_ERR_INPUT, mark, "dataset '%s'[%d, %d] is not finite", name,
-                          i / kv_heads, i % kv_heads);
+                          i / t->columns, i % t->columns);
     H5Sclose(space);
     H5Dclose(dataset);
     return err;
 }
 
-static kv_err read_hdf5(const char *path, const char *dataset, int layers, int kv_heads,
-                        double *out, kv_diag *diag)
+static kv_err read_hdf5(const char *path, const char *dataset, const table *t, kv_diag *diag)
 {
     char only[256] = "";
     kv_mark mark = {path, 0, 0};
@@ -146,7 +160,7 @@ static kv_err read_hdf5(const char *path, const char *dataset, int layers, int k
         err = kv_fail(diag, KV_ERR_INPUT, &mark,
                       "holds no dataset or several at its root; name one as FILE.h5:DATASET");
     else
-        err = read_dataset(file, &mark, dataset ? dataset : only, layers, kv_heads, out, diag);
+        err = read_dataset(file, &mark, dataset ? dataset : only, t, diag);
     H5Fclose(file);
     return err;
 }
@@ -171,24 +185,41 @@ static bool split_hdf5(char *path, char **dataset)
     return false;
 }
 
-kv_err kv_head_mask_read(const char *path, int layers, int kv_heads, double **out, kv_diag *diag)
+kv_err kv_layer_numbers_read(const char *path, int layers, int columns, const char *column,
+                             double **out, kv_diag *diag)
 {
-    double *mask = calloc((size_t)layers * (size_t)kv_heads, sizeof *mask);
+    table t = {layers, columns, column, calloc((size_t)layers * (size_t)columns, sizeof(double))};
     char *file = strdup(path), *dataset = NULL;
     kv_err err;
-    if (mask == NULL || file == NULL)
+    if (t.out == NULL || file == NULL)
         err = kv_fail_memory(diag);
     else if (split_hdf5(file, &dataset))
-        err = read_hdf5(file, dataset, layers, kv_heads, mask, diag);
+        err = read_hdf5(file, dataset, &t, diag);
     else
-        err = read_text(file, layers, kv_heads, mask, diag);
+        err = read_text(file, &t, diag);
     free(file);
     if (err != KV_OK) {
-        free(mask);
+        free(t.out);
         return err;
     }
-    *out = mask;
+    *out = t.out;
     return KV_OK;
+}
+
+kv_err kv_layer_numbers_load(const char *directory, const char *path, int layers, int columns,
+                             const char *column, double **out, kv_diag *diag)
+{
+    char *resolved = kv_path_resolve(directory, path);
+    kv_err err = resolved != NULL
+                     ? kv_layer_numbers_read(resolved, layers, columns, column, out, diag)
+                     : kv_fail_memory(diag);
+    free(resolved);
+    return err;
+}
+
+kv_err kv_head_mask_read(const char *path, int layers, int kv_heads, double **out, kv_diag *diag)
+{
+    return kv_layer_numbers_read(path, layers, kv_heads, "KV head", out, diag);
 }
 
 /* --- Policies that are a mask ------------------------------------------------------ */
@@ -221,11 +252,8 @@ kv_err kv_head_mask_prepare(const void *config, const char *directory, const kv_
         return kv_fail_memory(diag);
     plan->kv_heads = shape->kv_heads;
     if (c->heads != NULL) {
-        char *path = kv_path_resolve(directory, c->heads);
-        kv_err err =
-            path ? kv_head_mask_read(path, shape->layers, shape->kv_heads, &importance, diag)
-                 : kv_fail_memory(diag);
-        free(path);
+        kv_err err = kv_layer_numbers_load(directory, c->heads, shape->layers, shape->kv_heads,
+                                           "KV head", &importance, diag);
         if (err != KV_OK) {
             free(plan);
             return err;

@@ -7,6 +7,15 @@
 
 #include "policies/retention.h"
 
+/* Reads layers x columns numbers, row by row, into *out (the caller frees it): as
+ * kv_head_mask_read, of any width. In HDF5 the columns may be several dimensions. column says what
+ * a number of a row belongs to ("KV head"). */
+kv_err kv_layer_numbers_read(const char *path, int layers, int columns, const char *column,
+                             double **out, kv_diag *diag) KV_MUST_USE;
+/* The same of the path that a setting names; relative paths start from `directory`. */
+kv_err kv_layer_numbers_load(const char *directory, const char *path, int layers, int columns,
+                             const char *column, double **out, kv_diag *diag) KV_MUST_USE;
+
 /* Reads layers x kv_heads numbers, row by row, into *out (the caller frees it). A path that ends in
  * .h5 or .hdf5, optionally followed by ":DATASET", names a matrix in HDF5 (the only dataset of the
  * file if none is named); any other path is text: a line per layer, numbers parted by tabs or

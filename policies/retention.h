@@ -86,7 +86,7 @@ typedef struct kv_view {
     kv_layer *source;   /* rows, keys and values; use kv_view_row */
     float *row_scratch; /* N floats for kv_view_row */
     double *work;       /* 4 N doubles that a call may use as it likes */
-    double *anchor;     /* 2 head_dim doubles, likewise */
+    double *anchor;     /* (3 + head_dim) head_dim doubles, likewise */
 } kv_view;
 
 /* The recorded row of the query at a token position, or NULL where the file has none. It is the
@@ -103,6 +103,7 @@ typedef struct kv_event {
     const kv_view *view;
     const void *config; /* the policy's configuration */
     const void *plan;   /* what `prepare` made; NULL if none */
+    const void *memo;   /* what `enter` made; NULL if none */
     int kv_head;
     const int32_t *candidate; /* [candidates] entries that may leave */
     int candidates;
@@ -130,6 +131,7 @@ typedef struct kv_quota_query {
     bool pin_window;  /* false: the scored candidates include the window (patched, not the last) */
     bool published;   /* the evaluation formula of a paper is wanted, not what its code keeps */
     const void *plan; /* what `prepare` made; NULL if none */
+    const void *memo; /* what `enter` made; NULL if none: counts without an example */
 } kv_quota_query;
 
 /* Entries that stay in any case. */
@@ -158,7 +160,11 @@ enum {
     KV_NEEDS_VALUES = 2,
     KV_NEEDS_OBSERVERS = 4, /* the rows of the observation window */
     KV_NEEDS_EVERY_ROW = 8, /* every row of prompt and, where it evicts there, decode */
-    KV_NEEDS_QUERIES = 16   /* queries of the rows it may look at: the dataset q */
+    KV_NEEDS_QUERIES = 16,  /* queries of the rows it may look at: the dataset q */
+    /* Numbers per token (kv_extra), of each layer: the bit shifted left by the extra. */
+    KV_NEEDS_EXTRA = 256,
+    KV_NEEDS_PROMPT_SCORES = 256 << KV_EXTRAS, /* of the example */
+    KV_NEEDS_ROPE = 512 << KV_EXTRAS           /* of the file: rope_theta or rope_frequencies */
 };
 
 /* What holds for a policy (claims); the generic tests check it. */
@@ -188,6 +194,12 @@ typedef struct kv_retention {
     kv_err (*prepare)(const void *config, const char *directory, const kv_shape *shape, void **plan,
                       kv_diag *diag);
     void (*release)(void *plan);
+    /* Looks through an example before it is replayed, where a layer's budget depends on the others:
+     * view->source has no layer yet and view->layer may be set as the policy loads them. config is
+     * [budgets], all budgets that share the lane. Default: no memo. */
+    kv_err (*enter)(const void *const *config, int budgets, const kv_view *view, void **memo,
+                    kv_diag *diag);
+    void (*leave)(void *memo);
     /* Further needs that depend on the settings. Default: none. */
     unsigned (*needs_of)(const void *config);
     /* Rows of the observation window. Default: window_tokens. */

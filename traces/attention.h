@@ -41,6 +41,22 @@ typedef struct kv_evidence {
     int32_t turn, start, end;
 } kv_evidence;
 
+/* Numbers per token that some policies need, each in a dataset of its own. */
+typedef enum kv_extra {
+    KV_EXTRA_TOKEN_SCORES,   /* [L,Hkv,N] what a trained model thinks of each entry */
+    KV_EXTRA_RECONSTRUCTION, /* [L,Hq,M,N] attention of queries that repeat the context; the most
+                                over the M queries is what is used */
+    KV_EXTRA_VALUE_OUT,      /* [L,Hq,N] L1 norm of the value times the head's output projection */
+    KV_EXTRAS
+} kv_extra;
+
+/* The rotary embedding of queries and keys: pair j turns by position * frequency[j]. */
+typedef struct kv_rope {
+    double *frequency; /* [pairs] radians per position */
+    int pairs;         /* 0: not recorded; dimensions 2 * pairs and up are not turned */
+    bool interleaved;  /* pair j is dimensions 2j, 2j+1; else j, j+pairs */
+} kv_rope;
+
 /* What an example holds, all but the numbers. Everything is borrowed from the open file. */
 typedef struct kv_example {
     const char *name;       /* of its group under /examples */
@@ -56,7 +72,10 @@ typedef struct kv_example {
     const kv_evidence *evidence; /* [evidences], of any turn, in file order */
     const int32_t *query_pos;    /* [rows], ascending: position of each recorded row */
     const uint8_t *modality;     /* [N] 0 text, 1 image; NULL if not recorded */
+    const float *prompt_scores;  /* [P] what a prompt compressor thinks of each token; NULL if not
+                                    recorded */
     bool has_probs, has_q, has_k, has_v;
+    bool has_extra[KV_EXTRAS];
 } kv_example;
 
 /* Opens a file for reading and reads everything but the big arrays. */
@@ -64,6 +83,10 @@ kv_err kv_attention_open(const char *path, kv_attention **out, kv_diag *diag) KV
 void kv_attention_close(kv_attention *attention); /* no kv_layer of it may live on */
 const char *kv_attention_path(const kv_attention *attention);
 const kv_shape *kv_attention_shape(const kv_attention *attention);
+/* pairs is 0 where the file does not say. */
+const kv_rope *kv_attention_rope(const kv_attention *attention);
+/* frequency[j] = theta^(-j/pairs), as the usual base says it. */
+void kv_rope_frequencies(double theta, int pairs, double *frequency);
 int kv_attention_examples(const kv_attention *attention);
 /* Examples in the byte order of their names. */
 const kv_example *kv_attention_example(const kv_attention *attention, int index);
@@ -80,7 +103,13 @@ kv_err kv_layer_new(kv_attention *attention, int example, kv_layer **out,
                     kv_diag *diag) KV_MUST_USE;
 void kv_layer_free(kv_layer *layer);
 
-enum { KV_WANT_ROWS = 1, KV_WANT_KEYS = 2, KV_WANT_VALUES = 4, KV_WANT_QUERIES = 8 };
+enum {
+    KV_WANT_ROWS = 1,
+    KV_WANT_KEYS = 2,
+    KV_WANT_VALUES = 4,
+    KV_WANT_QUERIES = 8,
+    KV_WANT_EXTRA = 16 /* shifted left by a kv_extra */
+};
 
 /* Makes layer number `layer` current and reads what is wanted of it; what was current is gone.
  * wanted[r] != 0 marks the rows (index into query_pos) that will be asked for; NULL: all. Rows come
@@ -108,6 +137,12 @@ const float *kv_layer_values(const kv_layer *layer, int kv_head);
 /* The query of recorded row r of a query head as float [D]; NULL if queries were not wanted or are
  * not in the file. */
 const float *kv_layer_query(const kv_layer *layer, int head, int r);
+
+/* The numbers [N] of a head (KV head or query head, as the extra has them); NULL if not wanted or
+ * not in the file. */
+const float *kv_layer_extra(const kv_layer *layer, kv_extra id, int head);
+/* The rotary embedding of the file that the layer is of. */
+const kv_rope *kv_layer_rope(const kv_layer *layer);
 
 /* Bytes of recorded scores (or of q and k they were computed from) read so far. */
 long long kv_layer_bytes_read(const kv_layer *layer);

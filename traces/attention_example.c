@@ -216,14 +216,22 @@ static kv_err check_arrays(const kv_attention *attention, const kv__h5 *group, k
 static kv_err read_group(const kv_attention *attention, const kv__h5 *group, kv_example *e,
                          kv_diag *diag)
 {
-    static kv_err (*const steps[])(const kv__h5 *, kv_example *, kv_diag *) = {
-        read_texts, read_numbers, read_turns, read_evidence, read_query_pos, read_modality};
+    static kv_err (*const steps[])(const kv__h5 *, kv_example *,
+                                   kv_diag *) = {read_texts,
+                                                 read_numbers,
+                                                 read_turns,
+                                                 read_evidence,
+                                                 read_query_pos,
+                                                 read_modality,
+                                                 kv__example_read_prompt_scores};
     kv_err err = kv__h5_check_links(group, NULL, NULL, diag);
     for (size_t i = 0; i < sizeof steps / sizeof *steps && err == KV_OK; i++)
         err = steps[i](group, e, diag);
     if (err == KV_OK)
         err = check_tokens(group, e, diag);
-    return err == KV_OK ? check_arrays(attention, group, e, diag) : err;
+    if (err == KV_OK)
+        err = check_arrays(attention, group, e, diag);
+    return err == KV_OK ? kv__extras_check(attention, group, e, diag) : err;
 }
 
 kv_err kv__example_read(kv_attention *attention, const char *name, kv_example *example,
@@ -242,9 +250,9 @@ kv_err kv__example_read(kv_attention *attention, const char *name, kv_example *e
 
 void kv__example_fini(kv_example *example)
 {
-    const void *owned[] = {example->name,    example->task,     example->context_id,
-                           example->turn,    example->evidence, example->query_pos,
-                           example->modality};
+    const void *owned[] = {example->name,     example->task,         example->context_id,
+                           example->turn,     example->evidence,     example->query_pos,
+                           example->modality, example->prompt_scores};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         free((void *)owned[i]);
 }

@@ -24,6 +24,7 @@ struct kv_layer {
     int number;                             /* of the layer that is current; below 0: none */
     unsigned want;                          /* of it */
     bool has_keys, has_values, has_queries; /* of it, in memory */
+    kv__buffer extra[KV_EXTRAS];            /* [heads][N] of those that were wanted of it */
     int32_t *slot;                          /* [rows] see kv__selection */
     kv__softmax *softmax;                   /* NULL until rows are computed */
     const float *(*row)(kv_layer *layer, int head, int r, float *scratch);
@@ -119,6 +120,8 @@ void kv_layer_free(kv_layer *layer)
     kv__slab_free(&layer->keys);
     kv__slab_free(&layer->values);
     kv__slab_free(&layer->queries);
+    for (int id = 0; id < KV_EXTRAS; id++)
+        kv__buffer_free(&layer->extra[id]);
     kv__softmax_free(layer->softmax);
     free(layer->slot);
     free(layer);
@@ -243,6 +246,10 @@ kv_err kv_layer_load(kv_layer *layer, int number, unsigned want, const uint8_t *
         err = load_tokens(layer, KV__V, number, &layer->values, &layer->has_values, diag);
     if (err == KV_OK && (want & KV_WANT_QUERIES))
         err = load_tokens(layer, KV__Q, number, &layer->queries, &layer->has_queries, diag);
+    for (int id = 0; id < KV_EXTRAS && err == KV_OK; id++)
+        if ((want & KV_WANT_EXTRA << id) && layer->example->has_extra[id])
+            err = kv__extra_load(layer->attention, layer->example, (kv_extra)id, number,
+                                 &layer->extra[id], diag);
     if (err == KV_OK && (want & KV_WANT_ROWS))
         err = load_rows(layer, number, wanted, diag);
     return err;
@@ -264,6 +271,18 @@ const float *kv_layer_query(const kv_layer *layer, int head, int r)
 {
     bool has = layer->has_queries && (layer->want & KV_WANT_QUERIES);
     return has ? kv__slab_row(&layer->queries, head, r) : NULL;
+}
+
+const float *kv_layer_extra(const kv_layer *layer, kv_extra id, int head)
+{
+    bool has = layer->example->has_extra[id] && (layer->want & KV_WANT_EXTRA << id);
+    const float *numbers = layer->extra[id].data;
+    return has ? numbers + (size_t)head * (size_t)layer->example->total_tokens : NULL;
+}
+
+const kv_rope *kv_layer_rope(const kv_layer *layer)
+{
+    return &layer->attention->rope;
 }
 
 long long kv_layer_bytes_read(const kv_layer *layer)

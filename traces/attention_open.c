@@ -132,6 +132,8 @@ static kv_err open_entered(kv_attention *a, kv_diag *diag)
         err = read_shape(a, diag);
     if (err == KV_OK)
         err = read_quantum(a, diag);
+    if (err == KV_OK)
+        err = kv__rope_read(&a->file, &a->shape, &a->rope, diag);
     return err == KV_OK ? read_examples(a, diag) : err;
 }
 
@@ -197,6 +199,7 @@ void kv_attention_close(kv_attention *a)
     for (int i = 0; i < a->examples; i++)
         kv__example_fini(&a->example[i]);
     free(a->example);
+    free(a->rope.frequency);
     free(a->model);
     free(a->path);
     free(a);
@@ -210,6 +213,11 @@ const char *kv_attention_path(const kv_attention *attention)
 const kv_shape *kv_attention_shape(const kv_attention *attention)
 {
     return &attention->shape;
+}
+
+const kv_rope *kv_attention_rope(const kv_attention *attention)
+{
+    return &attention->rope;
 }
 
 int kv_attention_examples(const kv_attention *attention)

@@ -24,6 +24,7 @@ struct kv_attention {
     kv__h5 file;
     kv__h5 group; /* /examples */
     kv_shape shape;
+    kv_rope rope;
     char *model;
     bool trial;       /* opened in a child process that may crash, see kv__h5_survives */
     int quantum_bits; /* probs are multiples of 2^-quantum_bits; 0 if they are not rounded so */
@@ -120,6 +121,21 @@ kv_err kv__slab_load(kv__slab *slab, kv__array *array, int layer, const kv__sele
 void kv__slab_free(kv__slab *slab);
 /* The address of a row that is kept; it need not be aligned. */
 const void *kv__slab_row(const kv__slab *slab, int head, int r);
+
+/* --- attention_extra.c: what else there is per token ------------------------------------------ */
+
+int kv__extra_heads(const kv_shape *shape, kv_extra id);
+/* Finds out which an example has, and checks them. */
+kv_err kv__extras_check(const kv_attention *attention, const kv__h5 *group, kv_example *example,
+                        kv_diag *diag) KV_MUST_USE;
+/* Reads one layer as floats [heads][N] and checks every number. To be called without the lock. */
+kv_err kv__extra_load(const kv_attention *attention, const kv_example *example, kv_extra id,
+                      int layer, kv__buffer *out, kv_diag *diag) KV_MUST_USE;
+kv_err kv__example_read_prompt_scores(const kv__h5 *group, kv_example *example,
+                                      kv_diag *diag) KV_MUST_USE;
+/* rope->frequency is for the caller to free, whatever is returned. */
+kv_err kv__rope_read(const kv__h5 *file, const kv_shape *shape, kv_rope *rope,
+                     kv_diag *diag) KV_MUST_USE;
 
 /* --- attention_chunk.c: HDF5 chunks, decompressed here ---------------------------------------- */
 

@@ -23,6 +23,7 @@ typedef struct verifier {
     kv__array array[KV__ARRAYS];
     kv__slab slab[KV__ARRAYS]; /* one layer of each */
     kv__softmax *softmax;      /* of this example; NULL if it lacks q or k */
+    kv__buffer extra;          /* one layer of numbers per token */
     int layer;
     float *row;    /* [widest row] */
     float *second; /* the same */
@@ -305,7 +306,12 @@ static kv_err check_example(verifier *v, const kv_example *example, kv_diag *dia
                 err = check_layer_of(v, (kv__array_id)id, diag);
         if (err == KV_OK && v->softmax != NULL)
             err = compare_layer(v, diag);
+        for (int id = 0; id < KV_EXTRAS && err == KV_OK; id++)
+            if (example->has_extra[id])
+                err =
+                    kv__extra_load(v->attention, example, (kv_extra)id, v->layer, &v->extra, diag);
     }
+    kv__buffer_free(&v->extra);
     close_example(v);
     return err;
 }

@@ -157,7 +157,8 @@ static kv_quota_query make_query(const kv__lane *lane, const kv__stage *stage, i
                             .question_tokens = kv_example_question_tokens(stage->example),
                             .own_chunk = who == OWN_CHUNK,
                             .pin_window = config->evict != KV_PATCHED || last,
-                            .plan = lane->group->plan};
+                            .plan = lane->group->plan,
+                            .memo = lane->memo};
 }
 
 static int count_candidates(const kv__lane *lane, const kv__lane_head *head, scope who)
@@ -297,6 +298,7 @@ static void score_head(kv__lane *lane, kv__stage *stage, int kv_head, scratch *s
     kv_event event = {.view = &stage->view,
                       .config = group->config[0],
                       .plan = group->plan,
+                      .memo = lane->memo,
                       .kv_head = kv_head,
                       .candidate = head->candidate,
                       .candidates = head->candidates,

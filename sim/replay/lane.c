@@ -79,6 +79,12 @@ kv_err kv__lane_init(kv__lane *lane, const kv__group *group, const kv__stage *st
     int heads = stage->replay->shape.kv_heads, budgets = group->budgets;
     memset(lane, 0, sizeof *lane);
     lane->group = group;
+    if (group->policy->enter != NULL) {
+        kv_view view = stage->view;
+        kv_err err = group->policy->enter(group->config, group->budgets, &view, &lane->memo, diag);
+        if (err != KV_OK)
+            return err;
+    }
     lane->observe_end = kv__observe_end(group, example);
     lane->head = calloc((size_t)heads, sizeof *lane->head);
     lane->occupancy = calloc((size_t)budgets, sizeof *lane->occupancy);
@@ -112,6 +118,8 @@ static void head_fini(kv__lane_head *head, int budgets)
 void kv__lane_fini(kv__lane *lane, const kv_shape *shape)
 {
     int budgets = lane->group ? lane->group->budgets : 0;
+    if (lane->memo != NULL && lane->group->policy->leave != NULL)
+        lane->group->policy->leave(lane->memo);
     for (int h = 0; lane->head != NULL && h < shape->kv_heads; h++)
         head_fini(&lane->head[h], budgets);
     for (int b = 0; b < budgets; b++) {

@@ -107,6 +107,7 @@ typedef struct kv__parts kv__parts; /* parts.c */
 /* One group at work on one example. */
 typedef struct kv__lane {
     const kv__group *group;
+    void *memo;          /* what the policy's `enter` made of the example */
     kv__lane_head *head; /* [kv_heads] */
     kv__pages pages;
     kv__occupancy *occupancy;       /* [budgets] */

@@ -222,6 +222,38 @@ static int mark_windows(const kv__group *group, const kv_example *example, int r
     return missing;
 }
 
+/* Refuses an example that lacks a dataset which the group needs. */
+static kv_err check_datasets(const kv__group *group, const kv_attention *trace, const kv_example *e,
+                             unsigned needs, kv_diag *diag)
+{
+    const struct {
+        unsigned bit;
+        bool has;
+        const char *what, *how;
+    } need[] = {
+        {KV_NEEDS_KEYS, e->has_k, "keys", "record the dataset k"},
+        {KV_NEEDS_VALUES, e->has_v, "values", "record the dataset v"},
+        {KV_NEEDS_QUERIES, e->has_q, "queries", "record the dataset q"},
+        {KV_NEEDS_EXTRA << KV_EXTRA_TOKEN_SCORES, e->has_extra[KV_EXTRA_TOKEN_SCORES],
+         "learned scores of its tokens",
+         "record the dataset token_scores [layers, KV heads, tokens]"},
+        {KV_NEEDS_EXTRA << KV_EXTRA_RECONSTRUCTION, e->has_extra[KV_EXTRA_RECONSTRUCTION],
+         "a pass that repeats the context",
+         "record the dataset reconstruction [layers, heads, rows, tokens]"},
+        {KV_NEEDS_EXTRA << KV_EXTRA_VALUE_OUT, e->has_extra[KV_EXTRA_VALUE_OUT],
+         "the size of values behind the output projection",
+         "record the dataset value_out [layers, heads, tokens], or set norm: value"},
+        {KV_NEEDS_PROMPT_SCORES, e->prompt_scores != NULL, "scores of the prompt's tokens",
+         "record the dataset prompt_scores [prompt_len]"},
+        {KV_NEEDS_ROPE, kv_attention_rope(trace)->pairs > 0, "the rotary embedding",
+         "give the file the attribute rope_theta (or the dataset rope_frequencies), or the policy "
+         "its rope_theta"}};
+    for (size_t i = 0; i < sizeof need / sizeof *need; i++)
+        if ((needs & need[i].bit) && !need[i].has)
+            return refuse(group, trace, e, need[i].what, need[i].how, diag);
+    return KV_OK;
+}
+
 static kv_err check_group(const kv__group *group, const kv_attention *trace,
                           const kv_example *example, int observe_end, uint8_t *wanted,
                           kv_diag *diag)
@@ -229,12 +261,9 @@ static kv_err check_group(const kv__group *group, const kv_attention *trace,
     unsigned needs = kv__group_needs(group);
     char what[64];
     int missing = -1;
-    if ((needs & KV_NEEDS_KEYS) && !example->has_k)
-        return refuse(group, trace, example, "keys", "record the dataset k", diag);
-    if ((needs & KV_NEEDS_VALUES) && !example->has_v)
-        return refuse(group, trace, example, "values", "record the dataset v", diag);
-    if ((needs & KV_NEEDS_QUERIES) && !example->has_q)
-        return refuse(group, trace, example, "queries", "record the dataset q", diag);
+    kv_err err = check_datasets(group, trace, example, needs, diag);
+    if (err != KV_OK)
+        return err;
     if (needs & KV_NEEDS_EVERY_ROW)
         missing = mark_range(example, (row_range){0, observe_end}, wanted);
     if (missing < 0 && (kv__parts_needs(group) & KV_NEEDS_EVERY_ROW))

@@ -66,7 +66,8 @@ static kv_err stage_buffers(kv__stage *stage, kv_diag *diag)
     for (size_t h = 0; stage->square && stage->squares && h < heads; h++)
         stage->square[h] = stage->squares + h * tokens;
     stage->watched = malloc((tokens + 1) * sizeof *stage->watched);
-    stage->view.anchor = calloc(2 * (size_t)shape->head_dim, sizeof(double));
+    stage->view.anchor =
+        calloc((3 + (size_t)shape->head_dim) * (size_t)shape->head_dim, sizeof(double));
     stage->alive_output = calloc((size_t)shape->head_dim, sizeof(double));
     stage->samples = malloc(samples * sizeof(double));
     if (!stage->row || !stage->row_scratch || !stage->view.row_scratch || !stage->view.work ||
@@ -200,6 +201,8 @@ static unsigned wants(const kv_replay *replay, const kv_example *example)
         unsigned needs = kv__group_needs(&replay->group[g]);
         want |= needs & KV_NEEDS_KEYS ? KV_WANT_KEYS : 0;
         want |= needs & KV_NEEDS_QUERIES ? KV_WANT_QUERIES : 0;
+        for (int id = 0; id < KV_EXTRAS; id++)
+            want |= needs & KV_NEEDS_EXTRA << id ? KV_WANT_EXTRA << id : 0;
     }
     return want;
 }

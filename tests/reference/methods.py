@@ -21,10 +21,23 @@ DEFAULTS = {
     "chunkkv": dict(evict="postfill", chunk=20, window=64, kernel=5, pooling="avg", group="mean",
                     group_when="before"),
     "finch": dict(evict="postfill", sinks=0, normalize=True, score_over="present"),
+    "criticalkv": dict(evict="postfill", window=64, kernel=5, pooling="avg", group="mean", group_when="before",
+                       first_stage=0.5, epsilon=1e-4, norm="projected"),
+    "qfilter": dict(evict="postfill", window=0, sinks=0),
+    "headkv": dict(evict="postfill", window=64, kernel=5, pooling="avg", group="mean", group_when="before",
+                   beta=1.01, sinks=0, per="query_head"),
+    "expected_attention": dict(evict="postfill", window=0, sinks=4, future=512, covariance=True, vnorm=True,
+                               epsilon=0, rope_theta=0),
+    "kvzip": dict(evict="postfill", sinks=4, pool="model"),
+    "dynamickv": dict(evict="postfill", window=32, kernel=7, pooling="max", group="mean", group_when="before",
+                      sinks=0, most=10),
+    "locret": dict(evict="chunked", window=2500, window_in_budget=False, local=100, sinks=0),
     "topk_future": dict(evict="postfill", window=0, sinks=0),
 }
 PRESETS = {
     ("chunkkv", "kvpress"): dict(group_when="after"),
+    ("criticalkv", "kvpress"): dict(group_when="after"),
+    ("headkv", "kvcache-factory"): dict(window=32, kernel=7, pooling="max"),
 }
 
 
@@ -58,9 +71,21 @@ class Event:
     def group_score(self, h, per_head):
         return self.ref.reduce_group([per_head(h, qh) for qh in self.group(h)], self.pol.p.get("group", "mean"))
 
-    def choose(self, h, score, window=None):
+    def window_scores(self, before):
+        """SnapKV's score of the first `before` candidates of each head."""
+        p, out = self.pol, []
+        rows = self.rows(p.window)
+        for h in self.heads:
+            heads = [sum(self.row(h, qh, i)[0][:before] for i in rows) / len(rows) for qh in self.group(h)]
+            if p.group_when == "after":
+                heads = [self.ref.pool(s, p.kernel, p.pooling) for s in heads]
+            s = self.ref.reduce_group(heads, p.group)
+            out.append(self.ref.pool(s, p.kernel, p.pooling) if p.group_when == "before" else s)
+        return out
+
+    def choose(self, h, score, window=None, budget=None):
         """Sinks, then the newest, then the best, within the budget."""
-        keys, budget = self.keys[h], self.pol.count(self.n)
+        keys, budget = self.keys[h], self.pol.count(self.n) if budget is None else budget
         window = self.pol.window if window is None else window
         first = [j for j in keys if j < self.pol.sinks][:budget]
         free = [j for j in keys if j not in first]
@@ -173,17 +198,9 @@ def keep_chunkkv(e):
     p, length = e.pol, e.pol.chunk
     keys = e.keys[0]
     before = int((keys < e.b - len(e.rows(p.window))).sum())
-    total, best = np.zeros(before), 0
-    for h in e.heads:
-        heads = [sum(e.row(h, qh, i)[0][:before] for i in e.rows(p.window)) / len(e.rows(p.window))
-                 for qh in e.group(h)]
-        if p.group_when == "after":
-            heads = [e.ref.pool(s, p.kernel, p.pooling) for s in heads]
-        s = e.ref.reduce_group(heads, p.group)
-        if p.group_when == "before":
-            s = e.ref.pool(s, p.kernel, p.pooling)
-        total += s
-        best = max(best, s.max() if before else 0)
+    scores = e.window_scores(before)
+    total = sum(scores) if before else np.zeros(0)
+    best = max(x.max() for x in scores) if before else 0
     total = np.append(total, np.full(len(keys) - before, e.ex.Hkv * (best + 1)))
     chunks = [range(f, min(f + length, len(keys))) for f in range(0, len(keys), length)]
     value = [total[list(c)].mean() for c in chunks]
@@ -209,3 +226,130 @@ def keep_topk_future(e):
     future = [i for _, start, end in e.ex.turns for i in range(start - 1, end - 1) if i >= e.b]
     return [e.choose(h, sum(e.A[qh, i][e.keys[h]] for qh in e.group(h) for i in future))
             for h in e.heads] if future else [e.choose(h, np.zeros(len(e.keys[h]))) for h in e.heads]
+
+
+# ---------------------------------------------------------------- with numbers that only some recordings hold
+
+def keep_criticalkv(e):
+    p, out = e.pol, []
+    keys = e.keys[0]
+    before = int((keys < e.b - len(e.rows(p.window))).sum())
+    scores = e.window_scores(before)
+    pad = max(x.max() for x in scores) + 1 if before else 1
+    ratio = 1 - (1 - p.keep) if p.preset == "kvpress" else p.keep
+    rounding = int if p.preset == "kvpress" else e.ref.half_up
+    for h in e.heads:
+        s = np.append(scores[h], np.full(len(keys) - before, pad))
+        first = set(e.ref.top(s, np.arange(len(keys)), rounding(ratio * (e.n * p.first_stage))))
+        if p.norm == "value":
+            size = np.abs(e.ex.v[e.layer, h, keys]).sum(axis=1)
+        else:
+            size = sum(e.ex.extra("value_out")[e.layer, qh, keys] for qh in e.group(h)) / e.ex.g
+        s = [np.inf if k in first else (x + p.epsilon) * y for k, (x, y) in enumerate(zip(s, size))]
+        out.append(e.ref.top(np.array(s), keys, p.count(e.n)))
+    return out
+
+
+def keep_qfilter(e):
+    filters = np.loadtxt(e.pol.filters).reshape(e.ex.L, e.ex.Hkv, e.ex.D)
+    return [e.choose(h, -(e.ex.k[e.layer, h, e.keys[h]] @ filters[e.layer, h])) for h in e.heads]
+
+
+def keep_headkv(e):
+    p = e.pol
+    imp = np.loadtxt(p.heads)
+    imp = imp / imp.sum()
+    even = p.count(e.n) - p.window
+    shared = int(even / p.beta)
+    caps = np.round(imp * (shared * imp.size) + (even - shared))
+    group = imp.shape[1] // e.ex.Hkv
+    out, scores = [], e.window_scores(len(e.keys[0]) - p.window)
+    for h in e.heads:
+        cap = round(float(caps[e.layer, h * group:(h + 1) * group].mean())) + p.window
+        out.append(e.choose(h, np.append(scores[h], np.zeros(p.window)), budget=cap))
+    return out
+
+
+def rotation(angle, dim):
+    """The matrix that turns pairs (j, j + dim/2) by the angles."""
+    half = dim // 2
+    out = np.zeros((dim, dim))
+    for j in range(half):
+        out[j, j] = out[j + half, j + half] = np.cos(angle[j])
+        out[j, j + half], out[j + half, j] = -np.sin(angle[j]), np.sin(angle[j])
+    return out
+
+
+def keep_expected_attention(e):
+    p, ex, out = e.pol, e.ex, []
+    theta = p.rope_theta or float(ex.attribute("rope_theta"))
+    frequency = theta ** (-2 * np.arange(ex.D // 2) / ex.D)
+    mean_r = sum(rotation(i * frequency, ex.D) for i in range(e.b, e.b + p.future)) / p.future
+    end = min(e.b, ex.P)
+    for h in e.heads:
+        keys = e.keys[h]
+        free = keys >= p.sinks
+        k = ex.k[e.layer, h, keys[free]]
+        share = np.zeros(len(k))
+        for qh in e.group(h):
+            plain = np.array([rotation(i * frequency, ex.D).T @ ex.q[e.layer, qh, r]
+                              for r, i in enumerate(ex.query_pos) if p.sinks <= i < end])
+            mu = mean_r @ plain.mean(axis=0)
+            s = k @ mu * ex.scale
+            if p.covariance:
+                sigma = mean_r @ np.cov(plain.T, bias=True) @ mean_r.T
+                s = s + np.einsum("ni,ij,nj->n", k, sigma, k) * ex.scale ** 2 / 2
+            s = np.exp(s - s.max())
+            share += s / s.sum() / ex.g
+        if p.vnorm:
+            share = (share + p.epsilon) * np.linalg.norm(ex.v[e.layer, h, keys[free]], axis=1)
+        score = np.zeros(len(keys))
+        score[free] = share
+        out.append(e.choose(h, score))
+    return out
+
+
+def pooled_counts(e, score, first, last, per_layer):
+    """How many of [layer][head] scores are among the best of all (or of their layer), pins left out."""
+    L, H, n = len(score), e.ex.Hkv, len(score[0][0])
+    each = e.pol.count(e.n) - first - last
+    counts = np.zeros((L, H), dtype=int)
+    for layers in ([[l] for l in range(L)] if per_layer else [range(L)]):
+        flat = sorted((-score[l][h][j], l, h, j) for l in layers for h in range(H) for j in range(n))
+        for _, l, h, _ in flat[:max(0, each * len(layers) * H)]:
+            counts[l, h] += 1
+    return counts
+
+
+def keep_kvzip(e):
+    p, ex = e.pol, e.ex
+    most = ex.extra("reconstruction").max(axis=2)
+    score = [[np.max([most[l, qh] for qh in range(h * ex.g, (h + 1) * ex.g)], axis=0) for h in e.heads]
+             for l in range(ex.L)]
+    question = ex.P - ex.turns[0][0]
+    if p.pool == "kv_head":
+        return [e.choose(h, score[e.layer][h][e.keys[h]], question) for h in e.heads]
+    ranked = [[s[p.sinks:ex.P - question] for s in layer] for layer in score]
+    counts = pooled_counts(e, ranked, p.sinks, question, p.pool == "layer")
+    return [e.choose(h, score[e.layer][h][e.keys[h]], question, counts[e.layer, h] + p.sinks + question)
+            for h in e.heads]
+
+
+def keep_dynamickv(e):
+    p, ex = e.pol, e.ex
+    rest = ex.P - p.window
+    score = []
+    for l in range(ex.L):
+        other = Event(e.ref, p, l, ex.attention(l), e.a, e.b, e.present)
+        score.append([x.astype(np.float32)[p.sinks:] for x in other.window_scores(rest)])
+    counts = pooled_counts(e, score, p.sinks, p.window, False)
+    each = p.count(e.n) - p.sinks - p.window
+    mine = e.ref.half_up(min(counts[e.layer].mean(), p.most * each))
+    return [e.choose(h, np.append(s, np.zeros(p.window)), budget=mine + p.sinks + p.window)
+            for h, s in enumerate(e.window_scores(rest))]
+
+
+def keep_locret(e):
+    score = e.ex.extra("token_scores")[e.layer]
+    return [e.choose(h, score[h, e.keys[h]], budget=min(len(e.keys[h]), e.pol.count(e.n) + e.pol.window))
+            for h in e.heads]

@@ -31,7 +31,7 @@ class Example:
     """One example of an attention file; attention(l) is [query head, row, key], NaN where no row is recorded."""
 
     def __init__(self, path, name):
-        self.path = path
+        self.path, self.name = path, name
         with h5py.File(path, "r") as f:
             self.L, self.Hq = int(f.attrs["num_layers"]), int(f.attrs["num_heads"])
             self.Hkv, self.D = int(f.attrs["num_kv_heads"]), int(f.attrs["head_dim"])
@@ -45,6 +45,15 @@ class Example:
             self.probs = e["probs"][:] if "probs" in e else None
         self.g = self.Hq // self.Hkv
         self.cache = {}
+
+    def extra(self, name):
+        """One of the example's further datasets."""
+        with h5py.File(self.path, "r") as f:
+            return f["examples"][self.name][name][:].astype(np.float64)
+
+    def attribute(self, name):
+        with h5py.File(self.path, "r") as f:
+            return f.attrs[name]
 
     def attention(self, l):
         """probs as recorded where the file has them, softmax(scale q.k) over the causal limit otherwise."""

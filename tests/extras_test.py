@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The kvsim authors
+"""TAP test of the numbers per token that a recording may hold: refused where missing, with what to
+record; found wrong where they are; written by kvsim_extras.py; Q-Filters directions."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.environ["srcdir"], "traces", "recorder"))
+try:
+    import h5py
+    import numpy as np
+    import kvsim_extras
+except ImportError as missing:
+    print(f"1..0 # SKIP {missing}")
+    sys.exit(0)
+
+KVSIM = os.environ["KVSIM"]
+TINY = os.path.join(os.environ["srcdir"], "tests", "data", "tiny.h5")
+NAMES = ("token_scores", "reconstruction", "value_out", "prompt_scores")
+number = 0
+
+
+def report(good, name, why=""):
+    global number
+    number += 1
+    print(f"{'ok' if good else 'not ok'} {number} - {name}")
+    if why and not good:
+        print("# " + str(why).strip().replace("\n", "\n# "))
+
+
+def run(trace, policy):
+    folder = os.path.dirname(trace)
+    path = os.path.join(folder, "e.yaml")
+    with open(path, "w") as out:
+        out.write(json.dumps({"name": "x", "attention": {
+            "traces": [trace], "policies": [policy], "chunk_size": ["whole"], "critical": {"resamples": 1}}}))
+    return subprocess.run([KVSIM, "run", path, "-o", os.path.join(folder, "r.db"), "-q"],
+                          capture_output=True, text=True)
+
+
+def verify(trace):
+    return subprocess.run([KVSIM, "trace", "verify", trace], capture_output=True, text=True)
+
+
+def bare(folder):
+    path = os.path.join(folder, "bare.h5")
+    shutil.copy(TINY, path)
+    with h5py.File(path, "r+") as f:
+        if "rope_theta" in f.attrs:
+            del f.attrs["rope_theta"]
+        for e in f["examples"].values():
+            for name in NAMES:
+                if name in e:
+                    del e[name]
+    return path
+
+
+def main():
+    wants = [({"criticalkv": {"keep": 0.3, "window": 4}}, "record the dataset value_out"),
+             ({"kvzip": {"keep": 0.3}}, "record the dataset reconstruction"),
+             ({"locret": {"keep": 0.3, "window": 4, "local": 0, "scores": "recorded"}},
+              "record the dataset token_scores"),
+             ({"expected_attention": {"keep": 0.3}}, "rope_theta")]
+    with tempfile.TemporaryDirectory() as folder:
+        trace = bare(folder)
+        for policy, words in wants:
+            got = run(trace, policy)
+            report(got.returncode == 2 and words in got.stderr, f"{next(iter(policy))} says what to record",
+                   got.stderr)
+        rng = np.random.default_rng(1)
+        with kvsim_extras.Extras(trace) as x:
+            w_o = rng.normal(size=(x.layers, x.heads, x.head_dim, 5))
+            x.rope(frequencies=1e6 ** (-np.arange(8) / 8))
+            for name in x.examples():
+                e = x.file["examples"][name]
+                total, prompt = int(e.attrs["total_len"]), int(e.attrs["prompt_len"])
+                x.token_scores(name, rng.normal(size=(x.layers, x.kv_heads, total)))
+                x.reconstruction(name, rng.random((x.layers, x.heads, 3, total)))
+                x.value_out(name, w_o)
+                x.prompt_scores(name, rng.random(prompt))
+            v = x.file["examples"]["0000"]["v"][1, 2, 7].astype(float)
+            by_hand = sum(abs(sum(v[d] * w_o[1, 5, d, m] for d in range(16))) for m in range(5))
+            got = float(x.file["examples"]["0000"]["value_out"][1, 5, 7])
+        report(abs(got - by_hand) < 1e-4 * by_hand, "value_out is the L1 norm behind the head's projection",
+               f"{got} {by_hand}")
+        got = verify(trace)
+        report(got.returncode == 0, "what the script writes passes verify", got.stderr)
+        for policy, words in wants:
+            got = run(trace, policy)
+            report(got.returncode == 0, f"{next(iter(policy))} runs with it", got.stderr)
+        for name, value, words in (("value_out", -1, "value_out: [layer 2, head 3, row 0, token 4] is -1"),
+                                   ("token_scores", np.nan, "token_scores: [layer 2, head 3, row 0, token 4]"),
+                                   ("reconstruction", 1.5, "reconstruction: [layer 2, head 3, row 0, token 4] is 1.5")):
+            with h5py.File(trace, "r+") as f:
+                place = (2, 3, 0, 4) if name == "reconstruction" else (2, 3, 4)
+                old = f["examples/0001"][name][place]
+                f["examples/0001"][name][place] = value
+            got = verify(trace)
+            report(got.returncode != 0 and words in got.stderr, f"verify finds a wrong {name}", got.stderr)
+            with h5py.File(trace, "r+") as f:
+                f["examples/0001"][name][place] = old
+        with h5py.File(trace, "r+") as f:
+            del f["examples/0001/value_out"]
+            f["examples/0001"].create_dataset("value_out", data=np.ones((4, 8, 3), np.float32))
+        got = verify(trace)
+        report(got.returncode == 2 and "value_out" in got.stderr, "a wrong shape is refused", got.stderr)
+        filters = kvsim_extras.qfilters(TINY)
+        with h5py.File(TINY, "r") as f:
+            q = np.concatenate([e["q"][1, 2:4].reshape(-1, 16).astype(float) for e in f["examples"].values()])
+        _, _, vt = np.linalg.svd(q)
+        against = abs(filters[1, 1] @ vt[0])
+        report(abs(against - 1) < 1e-9 and (q @ filters[1, 1]).mean() < 0,
+               "Q-Filters directions are the first singular vectors, against the queries", against)
+    print(f"1..{number}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The kvsim authors
+"""Adds to recorded attention what only some policies need, and finds Q-Filters directions in it.
+
+    with Extras("recall.h5") as x:
+        x.rope(theta=1e6)                                # expected_attention
+        for name in x.examples():
+            x.value_out(name, w_o)                       # criticalkv; [layers, heads, head_dim, hidden]
+            x.reconstruction(name, probs)                # kvzip; [layers, heads, rows, tokens]
+            x.token_scores(name, scores)                 # locret; [layers, kv_heads, tokens]
+            x.prompt_scores(name, scores)                # prompt_compression; [prompt_len]
+
+    kvsim_extras.py qfilters RECORDING.h5 FILTERS.h5     # qfilter
+
+Needs numpy and h5py.
+"""
+import argparse
+import sys
+
+import h5py
+import numpy as np
+
+
+def _need(condition, message):
+    if not condition:
+        raise ValueError(message)
+
+
+class Extras:
+    """A recording that is added to; datasets that are there already are replaced."""
+
+    def __init__(self, path):
+        self.file = h5py.File(path, "r+")
+        _need(self.file.attrs.get("format") == "kvsim.attention", f"{path} is no recorded attention")
+        self.layers, self.heads, self.kv_heads, self.head_dim = (
+            int(self.file.attrs[name]) for name in ("num_layers", "num_heads", "num_kv_heads", "head_dim"))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.file.close()
+
+    def examples(self):
+        return sorted(self.file["examples"])
+
+    def _put(self, example, name, numbers, shape):
+        numbers = np.asarray(numbers, dtype=np.float32)
+        _need(numbers.shape == shape, f"{name} of {example} has shape {list(numbers.shape)}, "
+                                      f"expected {list(shape)}")
+        _need(np.isfinite(numbers).all(), f"{name} of {example} holds numbers that are not finite")
+        group = self.file["examples"][example]
+        if name in group:
+            del group[name]
+        group.create_dataset(name, data=numbers, compression="gzip", shuffle=True)
+
+    def _tokens(self, example):
+        return int(self.file["examples"][example].attrs["total_len"])
+
+    def rope(self, theta=None, frequencies=None, interleaved=False):
+        """How queries and keys were turned: by base, or by radians per position of each pair."""
+        _need((theta is None) != (frequencies is None), "give either theta or frequencies")
+        if theta is not None:
+            self.file.attrs["rope_theta"] = float(theta)
+        else:
+            self.file.create_dataset("rope_frequencies", data=np.asarray(frequencies, dtype=np.float64))
+        self.file.attrs["rope_interleaved"] = int(interleaved)
+
+    def token_scores(self, example, scores):
+        self._put(example, "token_scores", scores, (self.layers, self.kv_heads, self._tokens(example)))
+
+    def reconstruction(self, example, probs):
+        """Attention of the queries that repeat the context; their most is what is stored."""
+        probs = np.asarray(probs)
+        _need(probs.ndim == 4, f"reconstruction of {example} has {probs.ndim} dimensions, expected "
+                               "layers, heads, rows, tokens")
+        _need((probs >= 0).all() and (probs <= 1.001).all(), "probabilities lie within 0 to 1")
+        self._put(example, "reconstruction", probs.max(axis=2, keepdims=True),
+                  (self.layers, self.heads, 1, self._tokens(example)))
+
+    def value_out(self, example, w_o):
+        """From the recorded values and the output projections [layers, heads, head_dim, hidden]: each
+        head's rows of W_o as y = sum over heads of v @ w_o[layer, head]."""
+        w_o = np.asarray(w_o, dtype=np.float64)
+        _need(w_o.shape[:3] == (self.layers, self.heads, self.head_dim),
+              f"w_o has shape {list(w_o.shape)}, expected [{self.layers}, {self.heads}, {self.head_dim}, hidden]")
+        v = self.file["examples"][example]["v"]
+        group = self.heads // self.kv_heads
+        size = np.stack([[np.abs(v[layer, h // group].astype(np.float64) @ w_o[layer, h]).sum(axis=1)
+                          for h in range(self.heads)] for layer in range(self.layers)])
+        self._put(example, "value_out", size, (self.layers, self.heads, self._tokens(example)))
+
+    def prompt_scores(self, example, scores):
+        prompt = int(self.file["examples"][example].attrs["prompt_len"])
+        self._put(example, "prompt_scores", scores, (prompt,))
+
+
+def qfilters(path):
+    """[layers, kv_heads, head_dim]: the principal direction of all recorded queries of the group, turned
+    against them (a key that goes along with the queries has a negative product, as published)."""
+    with h5py.File(path, "r") as f:
+        layers, heads, kv_heads = (int(f.attrs[n]) for n in ("num_layers", "num_heads", "num_kv_heads"))
+        out = np.zeros((layers, kv_heads, int(f.attrs["head_dim"])))
+        for layer in range(layers):
+            for h in range(kv_heads):
+                group = slice(h * heads // kv_heads, (h + 1) * heads // kv_heads)
+                q = np.concatenate([e["q"][layer, group].astype(np.float64).reshape(-1, out.shape[2])
+                                    for e in f["examples"].values()])
+                _, vectors = np.linalg.eigh(q.T @ q)
+                direction = vectors[:, -1]
+                out[layer, h] = -direction if (q @ direction).mean() > 0 else direction
+    return out
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Q-Filters directions of a recording's queries.")
+    parser.add_argument("command", choices=["qfilters"])
+    parser.add_argument("recording")
+    parser.add_argument("filters", help="ends in .h5: HDF5; else text, a line per layer")
+    args = parser.parse_args()
+    filters = qfilters(args.recording)
+    if args.filters.endswith((".h5", ".hdf5")):
+        with h5py.File(args.filters, "w") as f:
+            f["q_filters"] = filters
+    else:
+        np.savetxt(args.filters, filters.reshape(len(filters), -1), fmt="%.5f", delimiter="\t")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
