@@ -411,11 +411,15 @@ static double entry_steps(const replay *r)
     return sum;
 }
 
-kv_err kv_counts_replay(const kv_counts_rule *rule, const kv_counts_layer *layer,
+kv_err kv_counts_replay(const kv_counts_rule *asked, const kv_counts_layer *layer,
                         long long chunk_tokens, long long generated_tokens, kv_counts_sum *out,
                         kv_diag *diag)
 {
     replay r = {0};
+    kv_counts_rule entering = *asked; /* the prompt as the model meets it */
+    const kv_counts_rule *rule = &entering;
+    if (asked->policy->admitted != NULL)
+        entering.prompt_tokens = asked->policy->admitted(asked->config, asked->prompt_tokens);
     size_t most = (size_t)rule->layers * (size_t)kv_counts_groups(rule);
     r.class = calloc(most, sizeof *r.class);
     bool enough = r.class != NULL;

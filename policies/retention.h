@@ -200,6 +200,11 @@ typedef struct kv_retention {
     kv_err (*enter)(const void *const *config, int budgets, const kv_view *view, void **memo,
                     kv_diag *diag);
     void (*leave)(void *memo);
+    /* Whether a token of the prompt enters the model at all; others are never charged nor seen.
+     * memo is what `enter` made, which such a policy needs. Default: all enter. */
+    bool (*admits)(const void *memo, int position);
+    /* How many tokens of a prompt enter, where `admits` is given. */
+    long long (*admitted)(const void *config, long long prompt_tokens);
     /* Further needs that depend on the settings. Default: none. */
     unsigned (*needs_of)(const void *config);
     /* Rows of the observation window. Default: window_tokens. */

@@ -8,7 +8,7 @@
 #include "sim/policy_spec.h"
 #include "sim/replay/replay.h"
 
-enum { MAX_POINTS = 512 };
+enum { MAX_POINTS = 4096 };
 
 static const char *const schedules[] = {"postfill", "chunked",  "patched", "pool",
                                         "step",     "interval", "online",  NULL};

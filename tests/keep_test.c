@@ -469,7 +469,7 @@ static void jumps_equal_steps(void **state)
         " kinds: {state: {mixer: mamba}, full: {}}, pattern: [state, full]}"};
     kv_point_list list = {0};
     totals sum = {0};
-    uint64_t random = 12345;
+    uint64_t random = 5;
     workload *load = malloc(sizeof *load);
     all_policies(&list);
     for (int m = 0; m < 3; m++) {

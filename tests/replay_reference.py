@@ -99,6 +99,9 @@ def method_policies():
         if evict in ("postfill", "chunked"):
             yield "{headkv: {%s, window: 4, kernel: 3, heads: importance.tsv, beta: 1.3}}" % common
             yield "{headkv: {%s, window: 4, kernel: 3, heads: heads.tsv, per: kv_head}}" % common
+        yield "{prompt_compression: {keep: %s}}" % (0.1 + 0.14 * SCHEDULES.index(evict))
+        yield "{prompt_compression: {keep: %s, sinks: 3, scores: recorded}}" % (
+            0.12 + 0.12 * SCHEDULES.index(evict))
     for keep in (0.2, 0.45, 0.8):
         for pool in ("model", "layer", "kv_head"):
             yield "{kvzip: {keep: %s, pool: %s}}" % (keep, pool)

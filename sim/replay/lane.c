@@ -18,6 +18,15 @@ int64_t kv__lane_past(const kv__lane_head *head, int budget, int step_start)
     return past;
 }
 
+int64_t kv__lane_found(const kv__lane *lane, int kv_head, int budget)
+{
+    const kv__lane_head *head = &lane->head[kv_head];
+    int64_t past = kv__lane_past(head, budget, lane->step_start);
+    /* Of a compressed prompt what enters is listed when the step starts. */
+    bool listed = lane->group->policy->admits != NULL && head->tail_first >= lane->step_end;
+    return listed ? past - lane->entered : past;
+}
+
 /* The end of the step that starts at a token: a chunk of the prompt, or one token. */
 static int step_end(const kv__group *group, const kv_example *example, int start)
 {
@@ -137,10 +146,31 @@ void kv__lane_fini(kv__lane *lane, const kv_shape *shape)
     kv__pages_fini(&lane->pages);
 }
 
-static void set_step(kv__lane *lane, const kv_example *example, int start)
+/* Of a compressed prompt only what enters is ever there. */
+static kv_err admit(kv__lane *lane, const kv__stage *stage, kv_diag *diag)
+{
+    kv_err err = KV_OK;
+    lane->entered = 0;
+    for (int p = lane->step_start; p < lane->step_end && err == KV_OK; p++) {
+        bool enters = lane->group->policy->admits(lane->memo, p);
+        lane->entered += enters;
+        for (int h = 0; h < stage->replay->shape.kv_heads && err == KV_OK; h++) {
+            lane->head[h].level_of[p] = enters ? 0 : KV__DEAD;
+            lane->head[h].tail_first = lane->step_end;
+            if (enters)
+                err = kv__list_push(&lane->head[h].level[0], p, diag);
+        }
+    }
+    return err;
+}
+
+static kv_err set_step(kv__lane *lane, const kv__stage *stage, int start, kv_diag *diag)
 {
     lane->step_start = start;
-    lane->step_end = step_end(lane->group, example, start);
+    lane->step_end = step_end(lane->group, stage->example, start);
+    lane->entered = lane->step_end - start;
+    bool compressed = lane->group->policy->admits != NULL && start < stage->example->prompt_tokens;
+    return compressed ? admit(lane, stage, diag) : KV_OK;
 }
 
 kv_err kv__lane_start_layer(kv__lane *lane, kv__stage *stage, kv_diag *diag)
@@ -158,7 +188,9 @@ kv_err kv__lane_start_layer(kv__lane *lane, kv__stage *stage, kv_diag *diag)
     }
     kv__pages_clear(&lane->pages);
     lane->step = 0;
-    set_step(lane, stage->example, 0);
+    kv_err err = set_step(lane, stage, 0, diag);
+    if (err != KV_OK)
+        return err;
     return lane->parts != NULL ? kv__parts_start_layer(lane, stage, diag) : KV_OK;
 }
 
@@ -246,6 +278,5 @@ kv_err kv__lane_step_end(kv__lane *lane, kv__stage *stage, kv_diag *diag)
     if (lane->parts != NULL && err == KV_OK)
         kv__parts_after_evict(lane, stage);
     lane->step++;
-    set_step(lane, stage->example, lane->step_end);
-    return err;
+    return err == KV_OK ? set_step(lane, stage, lane->step_end, diag) : err;
 }

@@ -110,8 +110,10 @@ typedef struct kv__lane {
     void *memo;          /* what the policy's `enter` made of the example */
     kv__lane_head *head; /* [kv_heads] */
     kv__pages pages;
-    kv__occupancy *occupancy;       /* [budgets] */
-    kv__tally *tally;               /* [budgets] */
+    kv__occupancy *occupancy; /* [budgets] */
+    kv__tally *tally;         /* [budgets] */
+    int entered; /* tokens of the step that entered the model: all, unless the policy compresses
+                    the prompt */
     int step, step_start, step_end; /* the step that runs now; step_end is exclusive */
     int observe_end;                /* rows before this are shown to policy->observe */
     kv__parts *parts;               /* of lanes with transforms or a read policy; else NULL */
@@ -183,6 +185,8 @@ kv_err kv__lane_restore(kv__lane *lane, kv__stage *stage, kv_diag *diag);
 int kv__observe_end(const kv__group *group, const kv_example *example);
 /* Entries of a head present before the current step, at one budget. */
 int64_t kv__lane_past(const kv__lane_head *head, int budget, int step_start);
+/* Entries of a head that the current step found, once it is over, at one budget. */
+int64_t kv__lane_found(const kv__lane *lane, int kv_head, int budget);
 kv_err kv__lane_init(kv__lane *lane, const kv__group *group, const kv__stage *stage, kv_diag *diag);
 void kv__lane_fini(kv__lane *lane, const kv_shape *shape);
 /* Before the first step of a layer. */

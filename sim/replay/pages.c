@@ -111,11 +111,11 @@ static int earliest_tail(const kv__lane *lane, int kv_heads)
 void kv__occupancy_add(kv__occupancy *occupancy, const kv__lane *lane, int kv_heads, int budget,
                        bool prefill, int64_t probes)
 {
-    int64_t n = lane->step_end - lane->step_start, p = lane->pages.page_tokens;
+    int64_t n = lane->entered, p = lane->pages.page_tokens;
     int64_t triangle = n * (n + 1) / 2, probe_triangle = probes * (probes + 1) / 2;
     int64_t area = 0, area_head = 0, end = 0, end_head = 0;
     for (int h = 0; h < kv_heads; h++) {
-        int64_t past = kv__lane_past(&lane->head[h], budget, lane->step_start);
+        int64_t past = kv__lane_found(lane, h, budget);
         area += n * past + triangle + probes * (past + n) + probe_triangle;
         area_head += p * ceil_sum(past + 1, past + n + probes + 1, p);
         end += past + n + probes;
@@ -128,6 +128,7 @@ void kv__occupancy_add(kv__occupancy *occupancy, const kv__lane *lane, int kv_he
     int64_t end_page = held + (last - 1) / p;
     add(occupancy, KV__IDEAL, prefill, area, lane->step, end);
     add(occupancy, KV__BY_HEAD, prefill, area_head, lane->step, end_head);
-    add(occupancy, KV__BY_PAGE, prefill, area_page * p * kv_heads, lane->step,
-        end_page * p * kv_heads);
+    bool dense = lane->group->policy->admits != NULL; /* what enters lies without gaps */
+    add(occupancy, KV__BY_PAGE, prefill, dense ? area_head : area_page * p * kv_heads, lane->step,
+        dense ? end_head : end_page * p * kv_heads);
 }

@@ -554,7 +554,7 @@ static void count_reads(kv__lane *lane, const kv__stage *stage, int answer, cons
     bool in_prompt = lane->step_start < prompt;
     kv_read_size size = read_size(stage, at->presents, in_prompt);
     double scan = kv__parts_metadata(lane->group, stage, at->presents, in_prompt);
-    double past = (double)kv__lane_past(&lane->head[at->kv_head], 0, lane->step_start);
+    double past = (double)kv__lane_found(lane, at->kv_head, 0);
     double share = kv__parts_share(lane->group, stage, past, in_prompt);
     bool chooses = read && (read->phases & (at->prefill ? KV_READS_PREFILL : KV_READS_DECODE));
     if (read != NULL && read->scan != NULL)

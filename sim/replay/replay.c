@@ -270,7 +270,8 @@ static int list_present(const kv__lane_head *head, int budget, int end, int32_t 
     int n = 0;
     for (int level = 0; level <= budget; level++)
         for (int i = 0; i < head->level[level].count; i++)
-            out[n++] = head->level[level].at[i];
+            if (head->level[level].at[i] < end) /* a compressed prompt is listed a step ahead */
+                out[n++] = head->level[level].at[i];
     for (int p = head->tail_first; p < end; p++)
         out[n++] = p;
     qsort(out, (size_t)n, sizeof *out, compare_positions);

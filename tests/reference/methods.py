@@ -31,6 +31,7 @@ DEFAULTS = {
     "kvzip": dict(evict="postfill", sinks=4, pool="model"),
     "dynamickv": dict(evict="postfill", window=32, kernel=7, pooling="max", group="mean", group_when="before",
                       sinks=0, most=10),
+    "prompt_compression": dict(evict="never", sinks=1, scores="uniform"),
     "locret": dict(evict="chunked", window=2500, window_in_budget=False, local=100, sinks=0),
     "topk_future": dict(evict="postfill", window=0, sinks=0),
 }
@@ -353,3 +354,19 @@ def keep_locret(e):
     score = e.ex.extra("token_scores")[e.layer]
     return [e.choose(h, score[h, e.keys[h]], budget=min(len(e.keys[h]), e.pol.count(e.n) + e.pol.window))
             for h in e.heads]
+
+
+def entering(ex, pol):
+    """Positions of the prompt that enter the model, before anything is computed."""
+    total = max(1, pol.count(ex.P))
+    first = min(pol.sinks, total)
+    question = min(ex.P - ex.turns[0][0], total - first)
+    middle, room = range(first, ex.P - question), total - first - question
+    if pol.scores == "uniform":
+        # the i-th of n is in where the line of slope room/n passes a whole number on it
+        kept = [p for i, p in enumerate(middle)
+                if (i + 1) * room // len(middle) > i * room // len(middle)]
+    else:
+        score = ex.extra("prompt_scores")
+        kept = sorted(middle, key=lambda p: (-score[p], p))[:room]
+    return set(range(first)) | set(kept) | set(range(ex.P - question, ex.P))

@@ -390,17 +390,19 @@ def simulate(ex, policy_text, chunk):
     steps = [(a, min(a + C, P)) for a in range(0, P, C)] + [(t, t + 1) for t in range(P, N)]
     turn_of = {t - 1: turn for turn, (_, s, e) in enumerate(ex.turns) for t in range(s, e)}   # row t-1 predicts t
     charge, at_step, retained, seen = 0, [0] * len(steps), [], []
+    enters = methods.entering(ex, pol) if pol.name == "prompt_compression" else set(range(P))
     for l in range(L):
         A = ex.attention(l)
         alive = [np.zeros(0, dtype=int) for _ in range(H)]
         memory = np.zeros((H, N))
         for s, (a, b) in enumerate(steps):
-            n = b - a
+            new = np.array([i for i in range(a, b) if i >= P or i in enters], dtype=int)
+            n = len(new)
             for h in range(H):
                 past = len(alive[h])
                 charge += n * (n + 1) // 2 + n * past
                 at_step[s] += past + n
-            present = [np.concatenate([x, np.arange(a, b)]) for x in alive]
+            present = [np.concatenate([x, new]) for x in alive]
             for i in range(a, b):
                 if i in turn_of and i in ex.query_pos:
                     for h in range(H):
