@@ -38,6 +38,9 @@ typedef struct kv_attention_config {
         long long prefill_token_ns; /* time of one prompt token; 0: not given, a second per token */
         long long decode_ns;        /* time of one decode step; 0: not given, a second per step */
     } step_time;
+    struct {
+        double kv_footprint; /* at which a run ends with a ranking of its policies; 0: not given */
+    } rank;
 } kv_attention_config;
 
 typedef struct kv_experiment {

@@ -56,6 +56,18 @@ static const kv_section step_time = {
     .params = step_time_params,
 };
 
+static const kv_param rank_params[] = {
+    {"footprint", KV_REAL, AT(rank.kv_footprint) - AT(rank), NULL, 0, 1, NULL,
+     KV_PARAM_REQUIRED | KV_PARAM_OPEN_MIN, "fraction",
+     "KV footprint at which the run's policies are ranked by accuracy, in place of the summary"},
+    {.name = NULL}};
+static const kv_section rank = {
+    .name = "rank",
+    .help = "One table of all policies at the same footprint at the end of a run",
+    .offset = AT(rank),
+    .params = rank_params,
+};
+
 static const char *const footprint_models[] = {"simulated", "analytic", NULL};
 static const char *const compress_with[] = {[KV_COMPRESS_WITH_FIRST_QUESTION] = "first_question",
                                             [KV_COMPRESS_WITH_CONTEXT] = "context",
@@ -78,7 +90,7 @@ static const kv_field fields[] = {
     {"chunk_size", KV_FIELD_CHUNKS, AT(chunk_sizes), false,
      "tokens prefilled in one step, or whole; a policy may give its own"},
     {.name = NULL}};
-static const kv_section *const sections[] = {&critical, &calibration, &step_time, NULL};
+static const kv_section *const sections[] = {&critical, &calibration, &step_time, &rank, NULL};
 
 /* The policies' grid times the chunk sizes, for those that do not give their own. */
 static kv_err cross(const kv_point_list *policies, const kv_chunks *chunks, kv_point_list *out,

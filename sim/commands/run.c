@@ -2,6 +2,7 @@
  * SPDX-FileCopyrightText: The kvsim authors */
 #include "config.h"
 
+#include "analysis/rank.h"
 #include "analysis/serving_results.h"
 #include "analysis/summary.h"
 #include "sim/attention_run.h"
@@ -252,14 +253,16 @@ static kv_err check_serving(const kv_experiment *experiment, kv_diag *diag)
     return err;
 }
 
-static kv_err print_curves(kv_results *results, const kv_run *handle, kv_diag *diag)
+/* rank_at: footprint of the ranking that takes the summary's place; 0: none. */
+static kv_err print_curves(kv_results *results, const kv_run *handle, double rank_at, kv_diag *diag)
 {
     kv_curve_filter filter = {.run_id = kv_run_id(handle)};
     kv_curves *curves;
     kv_err err = kv_curves_load(results, &filter, &curves, diag);
     if (err != KV_OK)
         return err;
-    err = kv_summary_write(curves, kv__terminal_columns(), stdout, diag);
+    err = rank_at > 0 ? kv_rank_write(curves, rank_at, stdout, diag)
+                      : kv_summary_write(curves, kv__terminal_columns(), stdout, diag);
     kv_curves_free(curves);
     return err;
 }
@@ -269,7 +272,7 @@ static kv_err print_summary(kv_results *results, const kv_experiment *experiment
 {
     kv_err err = KV_OK;
     if (experiment->has_attention)
-        err = print_curves(results, handle, diag);
+        err = print_curves(results, handle, experiment->attention.rank.kv_footprint, diag);
     if (err == KV_OK && experiment->serving != NULL)
         err = kv_serving_summary(results, kv_run_id(handle), stdout, diag);
     return err;

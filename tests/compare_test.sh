@@ -1,0 +1,31 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The kvsim authors
+# TAP test: examples/compare.yaml runs every retention policy that the sample can serve, and ends with
+# one table of them, best first, under the oracle.
+folder=$(mktemp -d) || exit 99
+trap 'rm -rf "$folder"' EXIT
+number=0
+result() {
+    number=$((number + 1))
+    if [ "$1" -eq 0 ]; then echo "ok $number - $2"; else echo "not ok $number - $2"; fi
+}
+
+"$KVSIM" run "$srcdir/examples/compare.yaml" -o "$folder/r.db" > "$folder/table" 2> "$folder/errors"
+result $? 'compare.yaml runs'
+sed 's/^/# /' "$folder/errors"
+for policy in $(sed -n 's/^# One line per policy: it compiles.*//; s|.*%D%/retention/\([a-z0-9_]*\)\.c.*|\1|p' \
+    "$srcdir/policies/policies.am"); do
+    case $policy in
+    kvzip | locret) continue ;; # need what the sample lacks
+    esac
+    grep -q "^ *[0-9-][0-9]* .* $policy\( \|\$\)" "$folder/table"
+    result $? "the table has $policy"
+done
+first=$(sed -n 's/^ *1 .*  \([a-z_]*\).*/\1/p' "$folder/table")
+[ "$first" = topk_future ]
+result $? 'nothing is above the oracle that sees the future'
+sed -n 's/^ *[0-9][0-9]* *\([0-9.]*\) .*/\1/p' "$folder/table" > "$folder/accuracy"
+sort -rn "$folder/accuracy" | cmp -s - "$folder/accuracy"
+result $? 'ranks descend by accuracy'
+echo "1..$number"
