@@ -123,6 +123,11 @@ void kv_method_needs(const kv_method *method, char *out, size_t out_bytes)
                  {KV_NEEDS_KEYS, "k"},
                  {KV_NEEDS_VALUES, "v"},
                  {KV_NEEDS_MODALITY, "modality"},
+                 {KV_NEEDS_EXTRA << KV_EXTRA_TOKEN_SCORES, "token_scores"},
+                 {KV_NEEDS_EXTRA << KV_EXTRA_RECONSTRUCTION, "reconstruction"},
+                 {KV_NEEDS_EXTRA << KV_EXTRA_VALUE_OUT, "value_out"},
+                 {KV_NEEDS_PROMPT_SCORES, "prompt_scores"},
+                 {KV_NEEDS_ROPE, "rope_theta"},
                  {KV_NEEDS_EVERY_ROW, "every row"},
                  {KV_NEEDS_OBSERVERS, "rows of a window"},
                  {KV_NEEDS_EVENT_ROWS, "the last row of each step after which entries leave"}};

@@ -162,9 +162,9 @@ enum {
     KV_NEEDS_EVERY_ROW = 8, /* every row of prompt and, where it evicts there, decode */
     KV_NEEDS_QUERIES = 16,  /* queries of the rows it may look at: the dataset q */
     /* Numbers per token (kv_extra), of each layer: the bit shifted left by the extra. */
-    KV_NEEDS_EXTRA = 256,
-    KV_NEEDS_PROMPT_SCORES = 256 << KV_EXTRAS, /* of the example */
-    KV_NEEDS_ROPE = 512 << KV_EXTRAS           /* of the file: rope_theta or rope_frequencies */
+    KV_NEEDS_EXTRA = 1 << 16, /* the bits below are the other families', see transform.h */
+    KV_NEEDS_PROMPT_SCORES = KV_NEEDS_EXTRA << KV_EXTRAS, /* of the example */
+    KV_NEEDS_ROPE = KV_NEEDS_PROMPT_SCORES << 1 /* of the file: rope_theta or rope_frequencies */
 };
 
 /* What holds for a policy (claims); the generic tests check it. */

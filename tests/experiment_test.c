@@ -202,7 +202,7 @@ static const struct {
     {BASE ", policy: full}",
      ":1:48: unknown key 'policy', did you mean 'policies'; known here: "
      "compress_with, footprint_model, keep_sets, page_size, traces, tasks, policies, "
-     "chunk_size, critical, calibration, step_time"},
+     "chunk_size, critical, calibration, step_time, rank"},
     {BASE ", chunk_size: [64, 0]}",
      ":1:65: chunk_size: expected `whole` or a whole number of tokens, found '0'"},
     {BASE ", chunk_size: [64, {a: 1}]}",
@@ -294,7 +294,7 @@ static void wrong_sets_are_refused(void **state)
          "--set attention.chunk_siz=0: unknown key 'chunk_siz', did you mean 'chunk_size'; known "
          "here: compress_with, footprint_model, keep_sets, page_size, traces, tasks, policies, "
          "chunk_size, "
-         "critical, calibration, step_time"},
+         "critical, calibration, step_time, rank"},
         {"attention.chunk_size",
          "--set attention.chunk_size: expected KEY=VALUE, such as attention.chunk_size=64"},
         {"=1", "--set =1: key '' has an empty part; expected one like attention.chunk_size"},

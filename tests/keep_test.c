@@ -11,7 +11,7 @@
 #include "sim/replay/replay.h"
 #include "sim/serving/serving.h"
 
-enum { MOST_POINTS = 512, MOST_TOKENS = 96, LAYERS = 4, KV_HEADS = 4 };
+enum { MOST_POINTS = 1024, MOST_TOKENS = 96, LAYERS = 4, KV_HEADS = 4 };
 
 static const char model_yaml[] =
     "{name: small, layers: 4, hidden_size: 64, vocabulary: 100, dtype: bf16,"
@@ -62,9 +62,10 @@ static void add_policy(const kv_retention *policy, kv_point_list *list)
         if (strcmp(schedules[s], "interval") == 0 && !takes(policy, "interval"))
             continue;
         snprintf(
-            text, sizeof text, "{%s: {%s%s%s%s%s%s}}", policy->name,
+            text, sizeof text, "{%s: {%s%s%s%s%s%s%s}}", policy->name,
             takes(policy, "evict") ? "evict: " : "", takes(policy, "evict") ? schedules[s] : "",
-            takes(policy, "keep") ? ", keep: [0, 0.13, 0.5, 1]" : "",
+            takes(policy, "evict") && takes(policy, "keep") ? ", " : "",
+            takes(policy, "keep") ? "keep: [0, 0.13, 0.5, 1]" : "",
             takes(policy, "sparsity") ? ", sparsity: [0.3, 0.5]" : "",
             takes(policy, "window") && strcmp(policy->name, "streaming") != 0 ? ", window: 5" : "",
             takes(policy, "interval") ? ", interval: 3" : "");
@@ -75,7 +76,7 @@ static void add_policy(const kv_retention *policy, kv_point_list *list)
 static void all_policies(kv_point_list *list)
 {
     for (const kv_retention *const *p = kv_retention_all(); *p != NULL; p++)
-        if ((*p)->claims & KV_COUNTS_FIXED)
+        if (((*p)->claims & KV_COUNTS_FIXED) && (*p)->admits == NULL)
             add_policy(*p, list);
     assert_true(list->count > 100 && list->count <= MOST_POINTS);
 }

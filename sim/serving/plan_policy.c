@@ -43,10 +43,23 @@ static kv_err parse(kv_serving_plan *plan, const kv_node *node, kv_diag *diag)
     return err;
 }
 
+/* What never reaches the server is not for it to drop. */
+static kv_err check_served(const kv_point_spec *spec, kv_diag *diag)
+{
+    if (spec->policy == NULL || spec->policy->admits == NULL)
+        return KV_OK;
+    return kv_fail(diag, KV_ERR_INPUT, &spec->mark,
+                   "%s shortens the prompt before a server sees it; expected requests with shorter "
+                   "prompts in its place",
+                   spec->policy->name);
+}
+
 kv_err kv__plan_policies_init(kv_serving_plan *plan, kv_diag *diag)
 {
     const kv_node *node = kv_node_find(plan->map, key);
     kv_err err = parse(plan, node, diag);
+    for (int i = 0; i < plan->policies.count && err == KV_OK; i++)
+        err = check_served(&plan->policies.point[i], diag);
     if (err != KV_OK)
         return err;
     plan->policy_items = node != NULL ? choices_of(node) : 1;
