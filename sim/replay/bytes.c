@@ -93,7 +93,7 @@ void kv__bytes_charge(kv__lane *lane, const kv__stage *stage, int budget, bool p
     const kv_replay_cache *cache = &stage->replay->options.cache;
     const kv_counts_layer *layer = cache->layer ? &cache->layer[stage->view.layer] : NULL;
     int heads = stage->replay->shape.kv_heads, first = 0;
-    int tokens = lane->step_end - lane->step_start + (int)probes;
+    int tokens = lane->entered + (int)probes;
     if (layer != NULL && !layer->caches)
         return;
     if (layer != NULL && layer->window_tokens > 0 && layer->window_tokens <= lane->step_start)
