@@ -133,6 +133,7 @@ static kv_err run_running(kv__replica *replica, int64_t *budget, bool *preempted
         int64_t pages = lacks(replica, live, tokens);
         while (pages > 0 && pages > kv__memory_available(&replica->memory)) {
             bool itself = replica->running[replica->running_count - 1] == live;
+            live->computes_all = live->computes_all || replica->running_count == 1;
             kv_err err = preempt_last(replica);
             *preempted = true;
             if (err != KV_OK || itself)
@@ -201,24 +202,6 @@ static entry plan_return(const kv__replica *replica, const kv__live *live, kv__h
     return e;
 }
 
-static entry plan_entry(const kv__replica *replica, const kv__live *live, int64_t budget)
-{
-    const kv_serving_settings *s = replica->server->settings;
-    entry e = {.hit = kv__memory_look(&replica->memory, live)};
-    int32_t more = kv__tiers_look(replica, live, e.hit.blocks), all = kv__live_tokens(live);
-    int32_t computed = e.hit.blocks * s->block_tokens;
-    if (live->swapped_tokens > 0)
-        return plan_return(replica, live, e.hit, budget);
-    e.load_to = e.hit.blocks + more;
-    e.load_from = more > 0 ? kv__tiers_split(replica, live, e.hit.blocks, more) : e.load_to;
-    bool loads = e.load_from < e.load_to;
-    int32_t end = loads ? e.load_from * s->block_tokens : all;
-    e.tokens = wanted(replica, live, computed, end - computed, budget);
-    e.room = loads ? e.load_to * s->block_tokens : computed + e.tokens;
-    e.room = s->reserve_full_input ? all : e.room;
-    return e;
-}
-
 /* Pages that a waiting request takes from what is available if it is admitted. */
 static int64_t takes(const kv__replica *replica, const kv__live *live, const entry *e)
 {
@@ -239,6 +222,38 @@ static int64_t takes(const kv__replica *replica, const kv__live *live, const ent
     if (s->reserve_full_input && live->most_pages > pages)
         pages = live->most_pages;
     return pages - found * s->keep->named_pages;
+}
+
+/* Fills in what is computed in this step, and for how many tokens memory is held. */
+static void plan_step(const kv__replica *replica, const kv__live *live, int64_t budget, entry *e)
+{
+    const kv_serving_settings *s = replica->server->settings;
+    int32_t all = kv__live_tokens(live), computed = e->hit.blocks * s->block_tokens;
+    bool loads = e->load_from < e->load_to;
+    int32_t end = loads ? e->load_from * s->block_tokens : all;
+    e->tokens = wanted(replica, live, computed, end - computed, budget);
+    e->room = loads ? e->load_to * s->block_tokens : computed + e->tokens;
+    e->room = s->reserve_full_input ? all : e->room;
+}
+
+static entry plan_entry(const kv__replica *replica, const kv__live *live, int64_t budget)
+{
+    const kv_serving_settings *s = replica->server->settings;
+    entry e = {.hit = kv__memory_look(&replica->memory, live)};
+    int32_t more = kv__tiers_look(replica, live, e.hit.blocks);
+    if (live->swapped_tokens > 0)
+        return plan_return(replica, live, e.hit, budget);
+    e.load_to = e.hit.blocks + more;
+    e.load_from = more > 0 ? kv__tiers_split(replica, live, e.hit.blocks, more) : e.load_to;
+    plan_step(replica, live, budget, &e);
+    /* What is loaded at once may take more than what is computed chunk by chunk, as a policy or a
+     * window lets go of nothing meanwhile. What never fits is computed. */
+    if (more > 0 && s->keep != NULL &&
+        (live->computes_all || takes(replica, live, &e) > s->kv_blocks * s->keep->block_pages)) {
+        e.load_from = e.load_to = e.hit.blocks;
+        plan_step(replica, live, budget, &e);
+    }
+    return e;
 }
 
 /* Begins to load what the entry says; sets which tokens arrive and when. */
@@ -537,7 +552,8 @@ kv_err kv__replica_schedule(kv__replica *replica, int64_t time_ns)
     for (int32_t i = 0; i < replica->running_count; i++)
         replica->running[i]->scheduled = 0;
     kv_err err = run_running(replica, &budget, &preempted);
-    if (err == KV_OK && !preempted)
+    /* When the only one that ran had to give up its memory, nothing else would begin a step. */
+    if (err == KV_OK && (!preempted || replica->running_count == 0))
         err = run_waiting(replica, budget);
     err = err == KV_OK ? replica->failed : err;
     if (err != KV_OK || replica->running_count == 0)
