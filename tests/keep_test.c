@@ -246,8 +246,9 @@ static void keeps_what_the_replay_keeps(void **state)
     assert_int_equal(kv_attention_shape(trace)->layers, LAYERS);
     assert_int_equal(kv_attention_shape(trace)->kv_heads, KV_HEADS);
     all_policies(&list);
-    for (int e = 0; e < kv_attention_examples(trace); e++)
-        for (size_t c = 0; c < sizeof chunks / sizeof *chunks; c++) {
+    int examples = kv_is_under_valgrind() ? 1 : kv_attention_examples(trace);
+    for (int e = 0; e < examples; e++)
+        for (size_t c = kv_is_under_valgrind() ? 3 : 0; c < sizeof chunks / sizeof *chunks; c++) {
             const kv_example *example = kv_attention_example(trace, e);
             assert_true(example->total_tokens <= MOST_TOKENS);
             replay_all(&list, trace, e, chunks[c], &s);
@@ -257,6 +258,13 @@ static void keeps_what_the_replay_keeps(void **state)
     kv_point_list_fini(&list);
     kv_attention_close(trace);
     kv_model_free(model);
+}
+
+/* Points from one to the next that a test takes: valgrind, which looks at memory alone, is shown
+ * some of them. */
+static int stride(void)
+{
+    return kv_is_under_valgrind() ? 29 : 1;
 }
 
 /* --- Workloads ------------------------------------------------------------------------- */
@@ -475,15 +483,16 @@ static void jumps_equal_steps(void **state)
     all_policies(&list);
     for (int m = 0; m < 3; m++) {
         hardware h = open_hardware(models[m]);
-        for (int i = 0; i < list.count; i++)
+        for (int i = 0; i < list.count; i += stride())
             one_round(&h, &list.point[i], load, &random, &sum);
         close_hardware(&h);
     }
     print_message("# %lld steps in %lld jumps, %lld preemptions, %lld hits, %lld loaded\n",
                   (long long)sum.steps, (long long)sum.jumps, (long long)sum.preemptions,
                   (long long)sum.hits, (long long)sum.loaded);
-    assert_true(sum.jumps * 5 < sum.steps * 4 && sum.preemptions > 1000 && sum.hits > 1000 &&
-                sum.loaded > 100 && sum.rejected > 100); /* the workloads do bite */
+    assert_true(kv_is_under_valgrind() ||
+                (sum.jumps * 5 < sum.steps * 4 && sum.preemptions > 1000 && sum.hits > 1000 &&
+                 sum.loaded > 100 && sum.rejected > 100)); /* the workloads do bite */
     free(load);
     kv_point_list_fini(&list);
 }
@@ -518,7 +527,7 @@ static void equals_plain_loops(void **state)
     uint64_t random = 31;
     int64_t preemptions = 0, rejected = 0;
     all_policies(&list);
-    for (int i = 0; i < list.count; i++) {
+    for (int i = 0; i < list.count; i += stride()) {
         const kv_point_spec *spec = &list.point[i];
         void *plan = prepare(spec);
         int32_t block = (int32_t)between(&random, 1, 9);
@@ -549,7 +558,7 @@ static void equals_plain_loops(void **state)
     }
     print_message("# %lld preemptions, %lld rejected\n", (long long)preemptions,
                   (long long)rejected);
-    assert_true(preemptions > 1000 && rejected > 50);
+    assert_true(kv_is_under_valgrind() || (preemptions > 1000 && rejected > 50));
     free(load);
     kv_point_list_fini(&list);
     close_hardware(&h);
