@@ -34,10 +34,41 @@ static long long most_points(const kv__serving_shard *shard, int count)
     return points;
 }
 
+/* Shards of one run replay one trace, byte by byte (where it is one file). */
+static kv_err check_traces(const kv__serving_shard *shard, int count, kv_diag *diag)
+{
+    sqlite3_stmt *row = NULL;
+    char *digest = NULL;
+    kv_err err = kv__sql_prepare(shard[0].results,
+                                 "SELECT digest FROM request_trace WHERE run_id = ?", &row, diag);
+    if (err == KV_OK)
+        kv__sql_bind(row, 1, "i", shard[0].run_id);
+    if (err == KV_OK && (err = kv__sql_step(shard[0].results, row, diag)) == KV_OK)
+        err = kv__sql_text(row, 0, &digest, diag);
+    sqlite3_finalize(row);
+    err = err == KV_END ? KV_OK : err;
+    for (int i = 1; i < count && err == KV_OK; i++) {
+        long long others;
+        kv_mark mark = {.path = kv_results_path(shard[i].results)};
+        err = kv__sql_number(shard[i].results, 0, &others, diag,
+                             "SELECT count(*) FROM request_trace WHERE run_id = ? AND digest <> ?",
+                             "it", shard[i].run_id, digest);
+        if (err == KV_OK && others > 0)
+            err = kv_fail(diag, KV_ERR_INPUT, &mark,
+                          "replays another request trace than %s: their SHA-256 differ",
+                          kv_results_path(shard[0].results));
+    }
+    free(digest);
+    return err;
+}
+
 kv_err kv__serving_shards_check(const kv__serving_shard *shard, int count, int shards,
                                 kv_diag *diag)
 {
     long long points = most_points(shard, count);
+    kv_err same = points > 0 ? check_traces(shard, count, diag) : KV_OK;
+    if (same != KV_OK)
+        return same;
     for (long long number = 0; number < points; number++) {
         int times = 0;
         for (int i = 0; i < count; i++) {

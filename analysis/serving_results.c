@@ -186,6 +186,17 @@ kv_err kv_serving_rows_end(kv_serving_rows *rows, const kv_serving_row *row, kv_
 kv_err kv_request_trace_put(kv_run *run, const char *path, const char *format, const char *digest,
                             kv_diag *diag)
 {
+    long long others;
+    kv_err err = kv__sql_number(kv__run_results(run), 0, &others, diag,
+                                "SELECT count(*) FROM request_trace WHERE run_id = ? AND "
+                                "digest <> ?",
+                                "it", kv_run_id(run), digest);
+    if (err == KV_OK && others > 0)
+        err = kv_fail(diag, KV_ERR_INPUT, &(kv_mark){.path = path},
+                      "is not what the run began with (its SHA-256 differs); bring that trace back "
+                      "to resume, or begin anew with another -o");
+    if (err != KV_OK)
+        return err;
     return kv__sql_do(kv__run_results(run), diag,
                       "INSERT OR REPLACE INTO request_trace (run_id, path, format, digest) VALUES "
                       "(?, ?, ?, ?)",

@@ -166,6 +166,8 @@ def test_infeasible(folder):
           (loose, again.stdout))
     out, done = plan(folder, "price", "plan.limits=[ttft_p99 <= 600ms, tpot_p99 <= 50ms, price <= 2]")
     near = [r["nearest_text"] for r in rows(out, "SELECT * FROM plan_limit ORDER BY number")]
+    _, exact = plan(folder, "exact", "plan.limits=[ttft_p99 <= 600ms, tpot_p99 <= 50ms, price <= 2.2]")
+    check("and that price can be kept, to the cent", "\nRun " in exact.stdout, exact.stdout)
     check("a price that is too low is answered with the least that suffices", "price <= 2.2" in near,
           near)
 

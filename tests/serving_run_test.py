@@ -207,6 +207,15 @@ def test_division(folder):
     check("standard input cannot be read twelve times", once.returncode == 2 and
           "12 combinations" in once.stderr, once.stderr)
 
+    # another trace under the same name: neither resumed nor merged with what the first gave
+    write(folder, "t.csv", requests + "9,50,5\n")
+    other = os.path.join(folder, "other.db")
+    kvsim("run", path, "-q", "-o", other, "--shard", "3/3")
+    for done in (kvsim("run", path, "-q", "-o", db["part1"], "--shard", "1/3", "--resume"),
+                 kvsim("merge", "-f", db["merged"], db["part1"], db["part2"], other)):
+        check("a changed trace is refused", done.returncode == 2 and "SHA-256" in done.stderr,
+              done.stderr)
+
 
 def test_wrong_input(folder):
     cases = [
@@ -214,6 +223,8 @@ def test_wrong_input(folder):
         ("unsorted times", "arrival,prompt,output\n5,5,5\n1,5,5\n", "", "t.csv:3"),
         ("no numbers", "arrival,prompt,output\n0,five,5\n", "", "t.csv:2"),
         ("an unknown key", "arrival,prompt,output\n0,5,5\n", "  replica: 2\n", "replicas"),
+        ("a tier that is the device", "arrival,prompt,output\n0,5,5\n",
+         "  tiers: {gpu: {capacity: 1GiB}}\n", "gpu is the device itself"),
         ("an unknown queue", "arrival,prompt,output\n0,5,5\n", "  scheduler: {queue: lifo}\n", "lifo"),
         ("a policy that sees the future", "arrival,prompt,output\n0,5,5\n",
          "  prefix_cache: {replacement: belady}\n", "belady"),

@@ -148,7 +148,8 @@ double kv_limit_excess(const kv_limit *limit, const kv_plan_measures *measures)
     double value = kv_limit_measure(limit, measures);
     if (isnan(value))
         return limit->metric->kind == KV_METRIC_SECONDS ? 0 : INFINITY;
-    if (limit->metric->at_least)
-        return value > 0 ? limit->value / value - 1 : INFINITY;
-    return value / limit->value - 1;
+    if (limit->metric->at_least && value <= 0)
+        return INFINITY;
+    double excess = (limit->metric->at_least ? limit->value / value : value / limit->value) - 1;
+    return fabs(excess) <= KV_LIMIT_ROUNDING ? 0 : excess;
 }

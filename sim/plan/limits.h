@@ -48,6 +48,9 @@ kv_err kv_limit_parse(const char *text, const kv_mark *mark, kv_limit *out,
 /* What is measured; NaN: not known. */
 double kv_limit_measure(const kv_limit *limit, const kv_plan_measures *measures);
 
+/* A limit that is missed by less, as a share of it, is missed by the rounding of its sums alone. */
+#define KV_LIMIT_ROUNDING 1e-9
+
 /* By how much a limit is missed, as a share of it: 0 or less keeps it, infinite if what it asks for
  * is not known. A latency that no request has is kept. */
 double kv_limit_excess(const kv_limit *limit, const kv_plan_measures *measures);

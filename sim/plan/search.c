@@ -130,8 +130,9 @@ static range affordable(const kv_candidate *c, const kv_plan_problem *problem)
     if (problem->fixed_replicas)
         return (range){(int)c->point.config.replicas, (int)c->point.config.replicas};
     for (int i = 0; i < problem->limits; i++)
-        if (is_price(&problem->limit[i]) && problem->limit[i].value < c->price * most)
-            most = (int)(problem->limit[i].value / c->price);
+        if (is_price(&problem->limit[i]) &&
+            problem->limit[i].value * (1 + KV_LIMIT_ROUNDING) < c->price * most)
+            most = (int)(problem->limit[i].value / c->price * (1 + KV_LIMIT_ROUNDING));
     return (range){1, most < 1 ? 1 : most};
 }
 

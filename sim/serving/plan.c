@@ -260,6 +260,12 @@ static kv_err add_tiers(kv_serving_plan *plan, kv_diag *diag)
                        "tiers: expected at most %d mappings, from the fastest down, such as {cpu: "
                        "{capacity: 256GiB}}",
                        KV_MOST_TIERS);
+    const kv_node *gpu = kv_node_find(tiers, "gpu");
+    kv_mark place = gpu != NULL ? kv_node_mark(gpu) : mark;
+    if (gpu != NULL)
+        return kv_fail(diag, KV_ERR_INPUT, &place,
+                       "tiers: gpu is the device itself; its size follows from `device` or "
+                       "`kv_blocks`; name the tiers below it");
     kv_err err = KV_OK;
     for (; plan->tiers < kv_node_count(tiers) && err == KV_OK; plan->tiers++)
         err = add_grid(plan, KV_SERVING_PARTS + plan->tiers, kv_node_key(tiers, plan->tiers),
