@@ -4,6 +4,7 @@
 
 #include "analysis/curves.h"
 
+#include "analysis/run.h"
 #include "analysis/sql.h"
 
 #include <math.h>
@@ -65,25 +66,15 @@ void kv_curves_free(kv_curves *curves)
 
 static kv_err load_run(kv_results *results, long long run_id, kv_curves *out, kv_diag *diag)
 {
-    kv_mark mark = {kv_results_path(results), 0, 0};
     sqlite3_stmt *row = NULL;
-    kv_err err = kv__sql_prepare(results,
-                                 "SELECT id, seed, confidence, name, experiment, version, "
-                                 "started_at, finished_at, "
-                                 "(SELECT accuracy_interval FROM footprint_point WHERE run_id = "
-                                 "run.id ORDER BY accuracy_interval = 'none', accuracy_source = "
-                                 "'measured', id LIMIT 1) "
-                                 "FROM run LEFT JOIN attention_run ON run_id = id "
-                                 "WHERE id = CASE ?1 WHEN 0 THEN (SELECT id FROM latest_run) "
-                                 "ELSE ?1 END",
-                                 &row, diag);
-    if (err != KV_OK)
-        return err;
-    kv__sql_bind(row, 1, "i", run_id);
-    err = kv__sql_step(results, row, diag);
-    if (err == KV_END)
-        err = run_id ? kv_fail(diag, KV_ERR_INPUT, &mark, "there is no run %lld", run_id)
-                     : kv_fail(diag, KV_ERR_INPUT, &mark, "there is no run in it");
+    kv_err err = kv__run_row(results,
+                             "SELECT id, seed, confidence, name, experiment, version, "
+                             "started_at, finished_at, "
+                             "(SELECT accuracy_interval FROM footprint_point WHERE run_id = "
+                             "run.id ORDER BY accuracy_interval = 'none', accuracy_source = "
+                             "'measured', id LIMIT 1) "
+                             "FROM run LEFT JOIN attention_run ON run_id = id WHERE " KV__RUN_IS,
+                             run_id, &row, diag);
     char **const text[] = {&out->name,       &out->experiment,  &out->version,
                            &out->started_at, &out->finished_at, &out->interval};
     for (int i = 0; i < 6 && err == KV_OK; i++)

@@ -6,6 +6,7 @@
 
 #include "analysis/html.h"
 #include "analysis/output.h"
+#include "analysis/run.h"
 #include "analysis/sql.h"
 
 #include <stdlib.h>
@@ -36,20 +37,10 @@ typedef struct page {
 
 static kv_err find_run(kv_results *results, long long run_id, page *out, kv_diag *diag)
 {
-    kv_mark mark = {kv_results_path(results), 0, 0};
     sqlite3_stmt *row = NULL;
     kv_err err =
-        kv__sql_prepare(results,
-                        "SELECT id, name, version, finished_at FROM run WHERE id = CASE ?1 "
-                        "WHEN 0 THEN (SELECT id FROM latest_run) ELSE ?1 END",
-                        &row, diag);
-    if (err == KV_OK) {
-        kv__sql_bind(row, 1, "i", run_id);
-        err = kv__sql_step(results, row, diag);
-    }
-    if (err == KV_END)
-        err = run_id ? kv_fail(diag, KV_ERR_INPUT, &mark, "there is no run %lld", run_id)
-                     : kv_fail(diag, KV_ERR_INPUT, &mark, "there is no run in it");
+        kv__run_row(results, "SELECT id, name, version, finished_at FROM run WHERE " KV__RUN_IS,
+                    run_id, &row, diag);
     if (err == KV_OK)
         err = kv__sql_text(row, 1, &out->name, diag);
     if (err == KV_OK)

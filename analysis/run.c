@@ -247,3 +247,20 @@ kv_err kv_run_warnings(kv_run *run, void (*each)(void *closure, const char *text
     sqlite3_finalize(rows);
     return err == KV_END ? KV_OK : err;
 }
+
+/* --- Reading back --------------------------------------------------------------------- */
+
+kv_err kv__run_row(kv_results *results, const char *sql, long long run_id, sqlite3_stmt **row,
+                   kv_diag *diag)
+{
+    kv_mark mark = {kv_results_path(results), 0, 0};
+    kv_err err = kv__sql_prepare(results, sql, row, diag);
+    if (err != KV_OK)
+        return err;
+    kv__sql_bind(*row, 1, "i", run_id);
+    err = kv__sql_step(results, *row, diag);
+    if (err != KV_END)
+        return err;
+    return run_id ? kv_fail(diag, KV_ERR_INPUT, &mark, "there is no run %lld", run_id)
+                  : kv_fail(diag, KV_ERR_INPUT, &mark, "there is no run in it");
+}

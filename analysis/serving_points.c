@@ -4,13 +4,11 @@
 
 #include "analysis/serving_points.h"
 
+#include "analysis/run.h"
 #include "analysis/sql.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-static const char run_sql[] = "SELECT id, name, version, finished_at IS NOT NULL FROM run WHERE id "
-                              "= CASE ?1 WHEN 0 THEN (SELECT id FROM latest_run) ELSE ?1 END";
 
 /* Leaves of the settings that are not the same in all points, policies' own per policy. The part
  * that a key belongs to is named where the key alone says little. */
@@ -61,16 +59,10 @@ static bool passes(const kv_plot_options *options, const char *policy, long long
 
 static kv_err read_run(kv_results *results, long long run_id, kv_serving_list *out, kv_diag *diag)
 {
-    kv_mark mark = {kv_results_path(results), 0, 0};
     sqlite3_stmt *row = NULL;
-    kv_err err = kv__sql_prepare(results, run_sql, &row, diag);
-    if (err == KV_OK) {
-        kv__sql_bind(row, 1, "i", run_id);
-        err = kv__sql_step(results, row, diag);
-    }
-    if (err == KV_END)
-        err = run_id ? kv_fail(diag, KV_ERR_INPUT, &mark, "there is no run %lld", run_id)
-                     : kv_fail(diag, KV_ERR_INPUT, &mark, "there is no run in it");
+    kv_err err = kv__run_row(
+        results, "SELECT id, name, version, finished_at IS NOT NULL FROM run WHERE " KV__RUN_IS,
+        run_id, &row, diag);
     if (err == KV_OK)
         err = kv__sql_text(row, 1, &out->name, diag);
     if (err == KV_OK)

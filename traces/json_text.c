@@ -11,6 +11,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+int kv__json_lines_probe(const char *head, const char *quoted_key)
+{
+    const char *found = strstr(head, quoted_key);
+    return head[0] == '{' && found != NULL && found < head + strcspn(head, "\n") ? 100 : 0;
+}
+
+kv_err kv__json_line(kv__text *text, char **line, size_t *bytes, kv_mark *mark, kv_diag *diag)
+{
+    kv_err err;
+    do
+        err = kv__text_line(text, line, bytes, diag);
+    while (err == KV_OK && *bytes == 0);
+    *mark = kv__text_mark(text);
+    return err;
+}
+
 kv_err kv__json_parse(const char *text, size_t bytes, const kv_mark *mark, json_t **out,
                       kv_diag *diag)
 {

@@ -15,6 +15,13 @@ typedef struct kv__json_place {
     char within[48]; /* "requests[12]: ", or "" */
 } kv__json_place;
 
+/* How sure a probe is that a file holds a JSON object per line: 100 if the first line of its head,
+ * which ends in a NUL, is one with that key (in quotes), else 0. */
+int kv__json_lines_probe(const char *head, const char *quoted_key);
+/* The next line that is not empty, as kv__text_line gives it; mark: where it stands. */
+kv_err kv__json_line(kv__text *text, char **line, size_t *bytes, kv_mark *mark,
+                     kv_diag *diag) KV_MUST_USE;
+
 /* Parses one value. The caller calls json_decref. */
 kv_err kv__json_parse(const char *text, size_t bytes, const kv_mark *mark, json_t **out,
                       kv_diag *diag) KV_MUST_USE;

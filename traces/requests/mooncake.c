@@ -57,9 +57,7 @@ KV_REQUEST_FORMAT_DEFINE(mooncake) = {
 
 static int probe(const char *path, const char *head, size_t head_bytes)
 {
-    size_t line = strcspn(head, "\n");
-    const char *found = strstr(head, "\"input_length\"");
-    return head[0] == '{' && found != NULL && found < head + line ? 100 : 0;
+    return kv__json_lines_probe(head, "\"input_length\"");
 }
 
 static kv_err open(void *state, const kv_request_env *env, kv_diag *diag)
@@ -239,13 +237,10 @@ static kv_err next(void *state, kv_request *out, kv_diag *diag)
     char *line;
     size_t bytes;
     json_t *row;
-    do {
-        kv_err err = kv__text_line(s->env.text, &line, &bytes, diag);
-        if (err != KV_OK)
-            return err;
-    } while (bytes == 0);
-    kv__json_place place = {.mark = kv__text_mark(s->env.text)};
-    kv_err err = take_ids(s, line, diag);
+    kv__json_place place = {0};
+    kv_err err = kv__json_line(s->env.text, &line, &bytes, &place.mark, diag);
+    if (err == KV_OK)
+        err = take_ids(s, line, diag);
     if (err == KV_OK)
         err = kv__json_parse(line, bytes, &place.mark, &row, diag);
     if (err != KV_OK)
