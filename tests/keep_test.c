@@ -260,13 +260,6 @@ static void keeps_what_the_replay_keeps(void **state)
     kv_model_free(model);
 }
 
-/* Points from one to the next that a test takes: valgrind, which looks at memory alone, is shown
- * some of them. */
-static int stride(void)
-{
-    return kv_is_under_valgrind() ? 29 : 1;
-}
-
 /* --- Workloads ------------------------------------------------------------------------- */
 
 enum { MOST_REQUESTS = 80, MOST_NAMES = 64 };
@@ -483,7 +476,7 @@ static void jumps_equal_steps(void **state)
     all_policies(&list);
     for (int m = 0; m < 3; m++) {
         hardware h = open_hardware(models[m]);
-        for (int i = 0; i < list.count; i += stride())
+        for (int i = 0; i < list.count; i += kv_stride(29))
             one_round(&h, &list.point[i], load, &random, &sum);
         close_hardware(&h);
     }
@@ -527,7 +520,7 @@ static void equals_plain_loops(void **state)
     uint64_t random = 31;
     int64_t preemptions = 0, rejected = 0;
     all_policies(&list);
-    for (int i = 0; i < list.count; i += stride()) {
+    for (int i = 0; i < list.count; i += kv_stride(29)) {
         const kv_point_spec *spec = &list.point[i];
         void *plan = prepare(spec);
         int32_t block = (int32_t)between(&random, 1, 9);

@@ -43,8 +43,12 @@ static inline void write_bytes(const char *path, const void *bytes, size_t count
 
 static inline void keep_request(request_list *list, const kv_request *request)
 {
-    list->request = realloc(list->request, (size_t)(list->count + 1) * sizeof *list->request);
-    assert_non_null(list->request);
+    /* Room for a power of two: to grow by one is quadratic where realloc always copies. */
+    if ((list->count & (list->count - 1)) == 0) {
+        size_t room = list->count == 0 ? 1 : 2 * (size_t)list->count;
+        list->request = realloc(list->request, room * sizeof *list->request);
+        assert_non_null(list->request);
+    }
     kv_request *copy = &list->request[list->count++];
     *copy = *request;
     size_t bytes = (size_t)request->block_count * sizeof *request->blocks;
