@@ -33,5 +33,11 @@ kv_pins kv_head_mask_pins(const void *config, const kv_quota_query *query, long 
 int kv_head_mask_class(const void *plan, int layer, int kv_head);
 double kv_head_mask_share(const void *config);
 bool kv_head_mask_counts_only(const void *config);
+/* All of them, and what their rule claims. */
+#define KV_HEAD_MASK_POLICY                                                                        \
+    .config_bytes = sizeof(kv_retention_config), .claims = KV_COUNTS_FIXED | KV_LAYERS_ALIKE,      \
+    .prepare = kv_head_mask_prepare, .release = kv_head_mask_release, .quota = kv_head_mask_quota, \
+    .pins = kv_head_mask_pins, .head_share = kv_head_mask_share,                                   \
+    .count_class = kv_head_mask_class, .counts_only = kv_head_mask_counts_only
 
 #endif

@@ -35,18 +35,15 @@ void kv_pool_memo_free(void *opaque)
     free(memo);
 }
 
-bool kv_pool_memo_quota(const void *opaque, const void *config, const kv_quota_query *query,
-                        long long *out)
+long long kv_pool_memo_quota(const void *config, const kv_quota_query *query)
 {
-    const pool_memo *memo = opaque;
+    const pool_memo *memo = query->memo;
     for (int b = 0; memo != NULL && b < memo->budgets; b++)
-        if (memo->config[b] == config) {
-            *out =
-                memo->quota[(size_t)b * (size_t)memo->heads +
-                            (size_t)query->layer * (size_t)memo->kv_heads + (size_t)query->kv_head];
-            return true;
-        }
-    return false;
+        if (memo->config[b] == config)
+            return memo
+                ->quota[(size_t)b * (size_t)memo->heads +
+                        (size_t)query->layer * (size_t)memo->kv_heads + (size_t)query->kv_head];
+    return kv_quota_uniform(config, query);
 }
 
 /* --- Scores ------------------------------------------------------------------------ */

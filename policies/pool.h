@@ -26,8 +26,7 @@ typedef struct kv_pool_scores {
 kv_err kv_pool_memo_new(const kv_pool_scores *scores, const void *const *config, int budgets,
                         void **memo, kv_diag *diag) KV_MUST_USE;
 void kv_pool_memo_free(void *memo);
-/* The quota of the query's head under that configuration; false: there is no memo. */
-bool kv_pool_memo_quota(const void *memo, const void *config, const kv_quota_query *query,
-                        long long *out);
+/* The quota of the query's head by its memo; without one kv_quota_uniform. */
+long long kv_pool_memo_quota(const void *config, const kv_quota_query *query);
 
 #endif

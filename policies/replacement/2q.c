@@ -2,17 +2,11 @@
  * SPDX-FileCopyrightText: The kvsim authors */
 #include "config.h"
 
-#include "policies/replacement/history.h"
-#include "policies/replacement/queue.h"
+#include "policies/replacement/ghost.h"
 
 static kv_err init(void *state, const kv_replacement_env *env, kv_diag *diag);
-static void fini(void *state);
-static kv_err insert(void *state, uint32_t slot, const kv_access *access);
 static void hit(void *state, uint32_t slot, const kv_access *access);
-static void drop(void *state, uint32_t slot, bool evicted);
 static uint32_t victim(void *state, const kv_access *incoming);
-
-enum { IN, MAIN };
 
 typedef struct two_q_config {
     double in;  /* share of the capacity for newcomers */
@@ -20,8 +14,7 @@ typedef struct two_q_config {
 } two_q_config;
 
 typedef struct two_q {
-    kv__queues queues;
-    kv__history out; /* names that left the queue of newcomers */
+    kv__ghosted base;
     uint32_t in_blocks;
 } two_q;
 
@@ -54,16 +47,10 @@ KV_REPLACEMENT_DEFINE(2q) = {
     .config_bytes = sizeof(two_q_config),
     .params = params,
     .state_bytes = sizeof(two_q),
-    .meta_bytes = sizeof(kv__link),
+    KV__GHOST_POLICY,
     .init = init,
-    .fini = fini,
-    .insert = insert,
     .hit = hit,
-    .remove = drop,
     .victim = victim,
-    .pin = kv__queue_policy_pin,
-    .unpin = kv__queue_policy_unpin,
-    .check = kv__queue_policy_check,
 };
 
 static kv_err init(void *state, const kv_replacement_env *env, kv_diag *diag)
@@ -74,43 +61,23 @@ static kv_err init(void *state, const kv_replacement_env *env, kv_diag *diag)
     s->in_blocks = (uint32_t)(config->in * env->capacity_blocks);
     if (env->capacity_blocks == UINT32_MAX)
         out = 0;
-    kv__history_init(&s->out, out < UINT32_MAX ? (uint32_t)out : UINT32_MAX);
+    kv__history_init(&s->base.ghosts, out < UINT32_MAX ? (uint32_t)out : UINT32_MAX);
     return kv__queue_policy_init(state, env, diag);
-}
-
-static void fini(void *state)
-{
-    kv__history_fini(&((two_q *)state)->out);
-}
-
-static kv_err insert(void *state, uint32_t slot, const kv_access *access)
-{
-    two_q *s = state;
-    kv_err err = kv__history_reserve(&s->out, s->queues.slots->count);
-    if (err != KV_OK)
-        return err;
-    kv__queue_push(&s->queues, kv__history_take(&s->out, access->key) ? MAIN : IN, slot);
-    return KV_OK;
 }
 
 static void hit(void *state, uint32_t slot, const kv_access *access)
 {
-    if (kv__link_of(state, slot)->queue == MAIN)
-        kv__queue_move(state, MAIN, slot);
-}
-
-static void drop(void *state, uint32_t slot, bool evicted)
-{
-    two_q *s = state;
-    if (evicted && kv__link_of(state, slot)->queue == IN)
-        kv__history_add(&s->out, s->queues.slots->key[slot]);
-    kv__queue_take(&s->queues, slot);
+    if (kv__link_of(state, slot)->queue == KV__MAIN)
+        kv__queue_move(state, KV__MAIN, slot);
 }
 
 static uint32_t victim(void *state, const kv_access *incoming)
 {
     two_q *s = state;
-    int first = s->queues.queue[IN].length > s->in_blocks ? IN : MAIN;
-    uint32_t slot = kv__queue_oldest(&s->queues, first);
-    return slot != KV_NO_SLOT ? slot : kv__queue_oldest(&s->queues, first == IN ? MAIN : IN);
+    int first =
+        s->base.queues.queue[KV__NEWCOMERS].length > s->in_blocks ? KV__NEWCOMERS : KV__MAIN;
+    uint32_t slot = kv__queue_oldest(&s->base.queues, first);
+    return slot != KV_NO_SLOT ? slot
+                              : kv__queue_oldest(&s->base.queues,
+                                                 first == KV__NEWCOMERS ? KV__MAIN : KV__NEWCOMERS);
 }

@@ -31,16 +31,13 @@ KV_REPLACEMENT_DEFINE(arc) = {
     .brief = "balances recency and frequency by watching what was evicted too early",
     .cite = "Megiddo and Modha, ARC: a self-tuning, low overhead replacement cache, FAST 2003",
     .state_bytes = sizeof(arc),
-    .meta_bytes = sizeof(kv__link),
+    KV__QUEUE_POLICY,
     .init = init,
     .fini = fini,
     .insert = insert,
     .hit = hit,
     .remove = drop,
     .victim = victim,
-    .pin = kv__queue_policy_pin,
-    .unpin = kv__queue_policy_unpin,
-    .check = kv__queue_policy_check,
 };
 
 static kv_err init(void *state, const kv_replacement_env *env, kv_diag *diag)

@@ -12,17 +12,9 @@ KV_REPLACEMENT_DEFINE(belady) = {
     .brief = "the block whose next use is farthest leaves: the bound, it needs to know the future",
     .cite = "Belady, A study of replacement algorithms for a virtual-storage computer, 1966",
     .needs = KV_REPLACEMENT_FUTURE,
-    .state_bytes = sizeof(kv__ranks),
-    .meta_bytes = sizeof(kv__ranked),
-    .init = kv__rank_policy_init,
-    .fini = kv__rank_policy_fini,
+    KV__RANK_POLICY,
     .insert = insert,
     .hit = hit,
-    .remove = kv__rank_policy_remove,
-    .victim = kv__rank_policy_victim,
-    .pin = kv__rank_policy_pin,
-    .unpin = kv__rank_policy_unpin,
-    .check = kv__rank_policy_check,
 };
 
 /* Of blocks that are never used again the deepest goes first. */

@@ -8,12 +8,9 @@ KV_REPLACEMENT_DEFINE(fifo) = {
     .name = "fifo",
     .brief = "the block that came in first leaves",
     .state_bytes = sizeof(kv__queues),
-    .meta_bytes = sizeof(kv__link),
+    KV__QUEUE_POLICY,
     .init = kv__queue_policy_init,
     .insert = kv__queue_policy_insert,
     .remove = kv__queue_policy_remove,
     .victim = kv__queue_policy_victim,
-    .pin = kv__queue_policy_pin,
-    .unpin = kv__queue_policy_unpin,
-    .check = kv__queue_policy_check,
 };

@@ -13,17 +13,9 @@ KV_REPLACEMENT_DEFINE(length_aware) = {
     .name = "length-aware",
     .brief = "as lfu, but of equals the block that stands deepest in its prompt leaves",
     .cite = "Qin et al., Mooncake: trading more storage for less computation, FAST 2025",
-    .state_bytes = sizeof(kv__ranks),
-    .meta_bytes = sizeof(kv__ranked),
-    .init = kv__rank_policy_init,
-    .fini = kv__rank_policy_fini,
+    KV__RANK_POLICY,
     .insert = insert,
     .hit = hit,
-    .remove = kv__rank_policy_remove,
-    .victim = kv__rank_policy_victim,
-    .pin = kv__rank_policy_pin,
-    .unpin = kv__rank_policy_unpin,
-    .check = kv__rank_policy_check,
 };
 
 /* Counts one more use in the high half; the low half is the less the deeper the block. */

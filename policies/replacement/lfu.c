@@ -11,17 +11,9 @@ KV_REPLACEMENT_DEFINE(lfu) = {
     .name = "lfu",
     .brief =
         "the block used least often since it came in leaves; of equals the least recently used",
-    .state_bytes = sizeof(kv__ranks),
-    .meta_bytes = sizeof(kv__ranked),
-    .init = kv__rank_policy_init,
-    .fini = kv__rank_policy_fini,
+    KV__RANK_POLICY,
     .insert = insert,
     .hit = hit,
-    .remove = kv__rank_policy_remove,
-    .victim = kv__rank_policy_victim,
-    .pin = kv__rank_policy_pin,
-    .unpin = kv__rank_policy_unpin,
-    .check = kv__rank_policy_check,
 };
 
 /* Counts one more use. */

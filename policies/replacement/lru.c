@@ -10,15 +10,12 @@ KV_REPLACEMENT_DEFINE(lru) = {
     .name = "lru",
     .brief = "the least recently used block leaves",
     .state_bytes = sizeof(kv__queues),
-    .meta_bytes = sizeof(kv__link),
+    KV__QUEUE_POLICY,
     .init = kv__queue_policy_init,
     .insert = kv__queue_policy_insert,
     .hit = hit,
     .remove = kv__queue_policy_remove,
     .victim = kv__queue_policy_victim,
-    .pin = kv__queue_policy_pin,
-    .unpin = kv__queue_policy_unpin,
-    .check = kv__queue_policy_check,
 };
 
 static void hit(void *state, uint32_t slot, const kv_access *access)

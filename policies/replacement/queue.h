@@ -45,7 +45,12 @@ void kv__queue_move(kv__queues *queues, int queue, uint32_t slot);
 /* The oldest block of a queue that is not pinned, or KV_NO_SLOT. */
 uint32_t kv__queue_oldest(kv__queues *queues, int queue);
 
-/* What policies whose state begins with a kv__queues put into kv_replacement. Insertion is at the
+/* What every policy whose state begins with a kv__queues and whose record of a block is a kv__link
+ * puts into kv_replacement. */
+#define KV__QUEUE_POLICY                                                                           \
+    .meta_bytes = sizeof(kv__link), .pin = kv__queue_policy_pin, .unpin = kv__queue_policy_unpin,  \
+    .check = kv__queue_policy_check
+/* What it may put there. Insertion is at the
  * head of queue 0, the victim is the oldest of queue 0. */
 kv_err kv__queue_policy_init(void *state, const kv_replacement_env *env, kv_diag *diag);
 kv_err kv__queue_policy_insert(void *state, uint32_t slot, const kv_access *access);

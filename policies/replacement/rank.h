@@ -32,7 +32,13 @@ kv_err kv__rank_add(kv__ranks *ranks, uint32_t slot) KV_MUST_USE;
 /* Restores the order after the rank of a slot changed; pinned ones may be passed too. */
 void kv__rank_changed(kv__ranks *ranks, uint32_t slot);
 
-/* What policies whose state begins with a kv__ranks put into kv_replacement. */
+/* The sizes of a policy whose state is a kv__ranks and whose record of a block is a kv__ranked, and
+ * its calls beside insert and hit. */
+#define KV__RANK_POLICY                                                                            \
+    .state_bytes = sizeof(kv__ranks), .meta_bytes = sizeof(kv__ranked),                            \
+    .init = kv__rank_policy_init, .fini = kv__rank_policy_fini, .remove = kv__rank_policy_remove,  \
+    .victim = kv__rank_policy_victim, .pin = kv__rank_policy_pin, .unpin = kv__rank_policy_unpin,  \
+    .check = kv__rank_policy_check
 kv_err kv__rank_policy_init(void *state, const kv_replacement_env *env, kv_diag *diag);
 void kv__rank_policy_fini(void *state);
 void kv__rank_policy_remove(void *state, uint32_t slot, bool evicted);

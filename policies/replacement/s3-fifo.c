@@ -2,25 +2,20 @@
  * SPDX-FileCopyrightText: The kvsim authors */
 #include "config.h"
 
-#include "policies/replacement/history.h"
-#include "policies/replacement/queue.h"
+#include "policies/replacement/ghost.h"
 
 static kv_err init(void *state, const kv_replacement_env *env, kv_diag *diag);
-static void fini(void *state);
-static kv_err insert(void *state, uint32_t slot, const kv_access *access);
 static void hit(void *state, uint32_t slot, const kv_access *access);
-static void drop(void *state, uint32_t slot, bool evicted);
 static uint32_t victim(void *state, const kv_access *incoming);
 
-enum { SMALL, MAIN, MOST_USES = 3, ENOUGH_USES = 2 };
+enum { MOST_USES = 3, ENOUGH_USES = 2 };
 
 typedef struct s3_fifo_config {
     double small; /* share of the capacity for newcomers */
 } s3_fifo_config;
 
 typedef struct s3_fifo {
-    kv__queues queues;
-    kv__history ghost; /* names that left the small queue unused */
+    kv__ghosted base;
     uint32_t small_blocks, main_blocks;
 } s3_fifo;
 
@@ -44,16 +39,10 @@ KV_REPLACEMENT_DEFINE(s3_fifo) = {
     .config_bytes = sizeof(s3_fifo_config),
     .params = params,
     .state_bytes = sizeof(s3_fifo),
-    .meta_bytes = sizeof(kv__link),
+    KV__GHOST_POLICY,
     .init = init,
-    .fini = fini,
-    .insert = insert,
     .hit = hit,
-    .remove = drop,
     .victim = victim,
-    .pin = kv__queue_policy_pin,
-    .unpin = kv__queue_policy_unpin,
-    .check = kv__queue_policy_check,
 };
 
 static kv_err init(void *state, const kv_replacement_env *env, kv_diag *diag)
@@ -64,23 +53,8 @@ static kv_err init(void *state, const kv_replacement_env *env, kv_diag *diag)
     if (s->small_blocks == 0)
         s->small_blocks = 1;
     s->main_blocks = env->capacity_blocks - s->small_blocks;
-    kv__history_init(&s->ghost, env->capacity_blocks == UINT32_MAX ? 0 : s->main_blocks);
+    kv__history_init(&s->base.ghosts, env->capacity_blocks == UINT32_MAX ? 0 : s->main_blocks);
     return kv__queue_policy_init(state, env, diag);
-}
-
-static void fini(void *state)
-{
-    kv__history_fini(&((s3_fifo *)state)->ghost);
-}
-
-static kv_err insert(void *state, uint32_t slot, const kv_access *access)
-{
-    s3_fifo *s = state;
-    kv_err err = kv__history_reserve(&s->ghost, s->queues.slots->count);
-    if (err != KV_OK)
-        return err;
-    kv__queue_push(&s->queues, kv__history_take(&s->ghost, access->key) ? MAIN : SMALL, slot);
-    return KV_OK;
 }
 
 static void hit(void *state, uint32_t slot, const kv_access *access)
@@ -90,23 +64,15 @@ static void hit(void *state, uint32_t slot, const kv_access *access)
         link->mark++;
 }
 
-static void drop(void *state, uint32_t slot, bool evicted)
-{
-    s3_fifo *s = state;
-    if (evicted && kv__link_of(state, slot)->queue == SMALL)
-        kv__history_add(&s->ghost, s->queues.slots->key[slot]);
-    kv__queue_take(&s->queues, slot);
-}
-
 static uint32_t victim_of_main(s3_fifo *s)
 {
     uint32_t slot;
-    while ((slot = kv__queue_oldest(&s->queues, MAIN)) != KV_NO_SLOT) {
-        kv__link *link = kv__link_of(&s->queues, slot);
+    while ((slot = kv__queue_oldest(&s->base.queues, KV__MAIN)) != KV_NO_SLOT) {
+        kv__link *link = kv__link_of(&s->base.queues, slot);
         if (link->mark == 0)
             return slot;
         link->mark--;
-        kv__queue_move(&s->queues, MAIN, slot);
+        kv__queue_move(&s->base.queues, KV__MAIN, slot);
     }
     return KV_NO_SLOT;
 }
@@ -116,13 +82,13 @@ static uint32_t victim_of_main(s3_fifo *s)
 static uint32_t victim_of_small(s3_fifo *s)
 {
     uint32_t slot;
-    while ((slot = kv__queue_oldest(&s->queues, SMALL)) != KV_NO_SLOT) {
-        kv__link *link = kv__link_of(&s->queues, slot);
+    while ((slot = kv__queue_oldest(&s->base.queues, KV__NEWCOMERS)) != KV_NO_SLOT) {
+        kv__link *link = kv__link_of(&s->base.queues, slot);
         if (link->mark < ENOUGH_USES)
             return slot;
         link->mark = 0;
-        kv__queue_move(&s->queues, MAIN, slot);
-        if (s->queues.queue[MAIN].length > s->main_blocks)
+        kv__queue_move(&s->base.queues, KV__MAIN, slot);
+        if (s->base.queues.queue[KV__MAIN].length > s->main_blocks)
             return victim_of_main(s);
     }
     return KV_NO_SLOT;
@@ -131,7 +97,7 @@ static uint32_t victim_of_small(s3_fifo *s)
 static uint32_t victim(void *state, const kv_access *incoming)
 {
     s3_fifo *s = state;
-    bool small_first = s->queues.queue[SMALL].length >= s->small_blocks;
+    bool small_first = s->base.queues.queue[KV__NEWCOMERS].length >= s->small_blocks;
     uint32_t slot = small_first ? victim_of_small(s) : victim_of_main(s);
     if (slot != KV_NO_SLOT)
         return slot;

@@ -21,15 +21,12 @@ KV_REPLACEMENT_DEFINE(sieve) = {
     .brief = "a hand walks from old to new and takes the first block not used since its last visit",
     .cite = "Zhang et al., SIEVE is Simpler than LRU, NSDI 2024",
     .state_bytes = sizeof(sieve),
-    .meta_bytes = sizeof(kv__link),
+    KV__QUEUE_POLICY,
     .init = init,
     .insert = kv__queue_policy_insert,
     .hit = hit,
     .remove = drop,
     .victim = victim,
-    .pin = kv__queue_policy_pin,
-    .unpin = kv__queue_policy_unpin,
-    .check = kv__queue_policy_check,
 };
 
 static kv_err init(void *state, const kv_replacement_env *env, kv_diag *diag)

@@ -29,14 +29,6 @@ static const kv_param params[] = {KV_ROW_KEEP,
                                   KV_ROW_ROUNDING("half_up"),
                                   KV_ROW_END};
 
-static long long quota(const void *config, const kv_quota_query *query)
-{
-    long long entries;
-    if (kv_pool_memo_quota(query->memo, config, query, &entries))
-        return entries;
-    return kv_quota_uniform(config, query);
-}
-
 /* Scores every layer's prompt before the first is replayed. */
 static kv_err enter(const void *const *config, int budgets, const kv_view *view, void **memo,
                     kv_diag *diag)
@@ -66,6 +58,6 @@ KV_RETENTION_DEFINE(dynamickv) = {
     .claims = 0,
     .enter = enter,
     .leave = kv_pool_memo_free,
-    .quota = quota,
+    .quota = kv_pool_memo_quota,
     .score = kv_score_window,
 };

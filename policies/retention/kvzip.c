@@ -60,14 +60,6 @@ static kv_pins pins(const void *config, const kv_quota_query *query, long long t
     return (kv_pins){.first = (int)c->sinks_tokens, .last = query->question_tokens};
 }
 
-static long long quota(const void *config, const kv_quota_query *query)
-{
-    long long entries;
-    if (kv_pool_memo_quota(query->memo, config, query, &entries))
-        return entries;
-    return kv_quota_uniform(config, query);
-}
-
 static kv_err enter(const void *const *config, int budgets, const kv_view *view, void **memo,
                     kv_diag *diag)
 {
@@ -97,7 +89,7 @@ KV_RETENTION_DEFINE(kvzip) = {
     .claims = KV_NESTED,
     .enter = enter,
     .leave = kv_pool_memo_free,
-    .quota = quota,
+    .quota = kv_pool_memo_quota,
     .pins = pins,
     .score = score,
 };
