@@ -114,10 +114,11 @@ kv_err kv_serving_rows_request(kv_serving_rows *rows, const kv_request_row *row,
     return kv__sql_run(rows->results, rows->insert[REQUEST], diag);
 }
 
-kv_err kv_serving_rows_sample(kv_serving_rows *rows, double time_s, long long used_bytes,
-                              long long running, long long waiting, kv_diag *diag)
+kv_err kv_serving_rows_sample(kv_serving_rows *rows, double time_s, const char *tier,
+                              long long used_bytes, long long running, long long waiting,
+                              kv_diag *diag)
 {
-    kv__sql_bind(rows->insert[TIMELINE], 1, "idtiii", rows->point_id, time_s, "gpu", used_bytes,
+    kv__sql_bind(rows->insert[TIMELINE], 1, "idtiii", rows->point_id, time_s, tier, used_bytes,
                  running, waiting);
     return kv__sql_run(rows->results, rows->insert[TIMELINE], diag);
 }

@@ -73,8 +73,9 @@ kv_err kv_serving_rows_finish(kv_serving_rows *rows, kv_diag *diag) KV_MUST_USE;
 kv_err kv_serving_rows_begin(kv_serving_rows *rows, int number, kv_diag *diag) KV_MUST_USE;
 kv_err kv_serving_rows_request(kv_serving_rows *rows, const kv_request_row *row,
                                kv_diag *diag) KV_MUST_USE;
-kv_err kv_serving_rows_sample(kv_serving_rows *rows, double time_s, long long used_bytes,
-                              long long running, long long waiting, kv_diag *diag) KV_MUST_USE;
+kv_err kv_serving_rows_sample(kv_serving_rows *rows, double time_s, const char *tier,
+                              long long used_bytes, long long running, long long waiting,
+                              kv_diag *diag) KV_MUST_USE;
 kv_err kv_serving_rows_tier(kv_serving_rows *rows, const kv_tier_row *row,
                             kv_diag *diag) KV_MUST_USE;
 /* Writes the point and commits, or (row NULL) undoes what was begun. */

@@ -81,7 +81,9 @@ static const kv_column tier_columns[] = {
     REAL("mean_bytes", "bytes", "in use, mean over duration_s"),
     REAL("bytes_in", "bytes", "moved into the tier"),
     REAL("bytes_out", "bytes", "moved out of it to a higher one"),
-    COUNT("hits", "tokens", "prompt tokens that were found there"),
+    COUNT("hits", "tokens",
+          "of prompts of completed requests: found there when the request was first admitted, and "
+          "used; all tiers together, what request_result has as cached_tokens"),
     COUNT("evictions", "blocks", "blocks that left it for others"),
     REAL("busy_s", "s", "that its link was in use; of the gpu: spent in steps"),
     {.name = NULL}};
@@ -114,8 +116,8 @@ static const kv_column timeline_columns[] = {
     POINT_ID,
     REAL("time_s", "s", "when the sample was taken"),
     {"tier", "TEXT NOT NULL", "", "the tier"},
-    COUNT("used_bytes", "bytes", "in use by running requests"),
-    COUNT("running", "", "requests in the batch"),
+    COUNT("used_bytes", "bytes", "of the gpu: in use by running requests; of others: held"),
+    COUNT("running", "", "requests in the batch, whatever the tier"),
     COUNT("waiting", "", "requests in the queues"),
     {.name = NULL}};
 
@@ -148,7 +150,8 @@ const kv_table kv__serving_tables[] = {
      .rest = "PRIMARY KEY (point_id, request)",
      .without_rowid = true},
     {.name = "timeline",
-     .help = "The server over time; filled when the experiment gives `timeline`.",
+     .help = "The server over time, at most 65536 moments with a row per tier; filled when the "
+             "experiment gives `timeline`.",
      .column = timeline_columns,
      .rest = "PRIMARY KEY (point_id, time_s, tier)",
      .without_rowid = true},

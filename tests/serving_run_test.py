@@ -80,14 +80,24 @@ def test_tiers(folder):
     out = os.path.join(folder, "tiers.db")
     done = kvsim("run", os.path.join(EXAMPLES, "serving-tiers.yaml"), "-q", "-o", out,
                  "--set", "serving.load=always", "--set", "serving.tiers={cpu: {capacity: [1GiB, 4GiB, "
-                 "16GiB], bandwidth: 2GB/s, latency: 0s}}")
+                 "16GiB], bandwidth: 2GB/s, latency: 0s}}", "--set", "serving.timeline=1s")
     check("tiers run", done.returncode == 0, done.stderr)
     points, cpu = rows(out, POINT), rows(out, "SELECT * FROM tier_stat WHERE tier = 'cpu' "
                                               "ORDER BY point_id")
     for name, better in (("prefix_hit_ratio", 1), ("ttft_mean", -1), ("e2e_mean", -1)):
         values = [better * p[name] for p in points]
         check("a larger tier: " + name, values == sorted(set(values)), values)
+    held = {r["point_id"]: r for r in rows(
+        out, "SELECT point_id, count(*) AS n, max(used_bytes) AS most, sum(tier = 'cpu') AS cpu "
+             "FROM timeline GROUP BY point_id")}
     for tier in cpu:
+        sums = rows(out, "SELECT sum(hits) AS hits FROM tier_stat WHERE point_id = %d" % tier["point_id"])
+        point = points[tier["point_id"] - 1]
+        check("hits are cached tokens", sums[0]["hits"] ==
+              round(point["prefix_hit_ratio"] * point["prompt_tokens"]), (sums, point))
+        moments = held[tier["point_id"]]
+        check("the tier over time", 100 < moments["n"] == 2 * moments["cpu"] and
+              0 < moments["most"] <= max(tier["peak_bytes"], point["kv_peak_bytes"]), moments)
         check("every byte takes time", abs(tier["busy_s"] - (tier["bytes_in"] + tier["bytes_out"]) /
                                            2e9) < 1e-4, tier)
         check("capacity holds", 0 < tier["mean_bytes"] <= tier["peak_bytes"] <= tier["capacity_bytes"],
@@ -132,6 +142,12 @@ def test_tables(folder):
     # 109 stored tokens are 7 blocks of 16 tokens of 131,072 bytes; 200 are 13
     check("peak", point["kv_peak_bytes"] == 13 * 16 * 131072, point["kv_peak_bytes"])
     check("timeline", len(rows(out, "SELECT * FROM timeline")) >= 10)
+    done = kvsim("run", path, "-o", os.path.join(folder, "fine.db"), "--set",
+                 "serving.timeline=1ns")
+    fine = rows(os.path.join(folder, "fine.db"), "SELECT count(*) AS n FROM timeline")
+    check("a timeline of every nanosecond is bounded", done.returncode == 0 and
+          32768 <= fine[0]["n"] <= 65536 and "more than 65536 samples" in done.stderr,
+          (fine, done.stderr))
     with open(os.path.join(folder, "trace.json")) as file:
         events = json.load(file)["traceEvents"]
     steps = sum(e["args"]["steps"] for e in events if e["ph"] == "X")

@@ -281,6 +281,18 @@ static void test_swap(void **state)
     free(load);
 }
 
+/* What the tiers say they found is what requests say was found for them, to the token. */
+static void check_hits(const kv_serving_result *result, const workload *load)
+{
+    int64_t found = 0, loaded = 0;
+    for (int i = 0; i < load->count; i++)
+        found += load->got[i].status == KV_REQUEST_COMPLETED ? load->got[i].cached_tokens : 0;
+    for (int t = 0; t < KV_MOST_TIERS; t++)
+        loaded += result->tier[t].hit_tokens;
+    assert_int_equal(result->loaded_tokens, loaded);
+    assert_int_equal(result->cached_tokens + loaded, found);
+}
+
 /* Every replacement policy, order and routing, several replicas, tiers: jumps equal steps. */
 static void test_jumps_equal_steps(void **state)
 {
@@ -311,6 +323,7 @@ static void test_jumps_equal_steps(void **state)
                          settings.replacement->name, settings.order->name, settings.routing->name,
                          settings.replicas);
         check_equal(&result, &stepped);
+        check_hits(&result, load);
         assert_memory_equal(result.tier, stepped.tier, sizeof result.tier);
         assert_int_equal(load->finished, load->count);
         loaded += result.loaded_tokens;
@@ -442,6 +455,95 @@ static void test_tier(void **state)
     free(load);
 }
 
+/* By hand: blocks of 8 tokens on a GPU of 7 that drops what came first. 101 comes with the first
+ * prompt, 100, 107 and 102 with the second; the third takes 4 blocks, 3 are empty: 101 goes down.
+ * The fourth prompt is 100, 101, 102: the GPU has the first and, behind the hole, the last, 16
+ * tokens, the tier 8. */
+static void test_hits_behind_a_hole(void **state)
+{
+    const hardware *h = *state;
+    uint64_t random = 1;
+    kv_serving_settings settings = make_settings(&random);
+    settings.kv_blocks = 7;
+    settings.block_tokens = 8;
+    settings.chunk_tokens = 0;
+    settings.max_batched_tokens = 1000;
+    settings.replacement = kv_replacement_find("fifo");
+    settings.tiers = 1;
+    settings.layers = 2;
+    settings.load = KV_LOAD_ALWAYS;
+    settings.tier[0] = (kv_tier_settings){.name = "cpu",
+                                          .capacity_blocks = 100,
+                                          .read_bandwidth = 1e6,
+                                          .write_bandwidth = 1e6,
+                                          .replacement = kv_replacement_find("lru")};
+    static const uint64_t name[][3] = {{101}, {100, 107, 102}, {0}, {100, 101, 102}};
+    static const int32_t prompt[] = {9, 25, 32, 25}, blocks[] = {1, 3, 0, 3};
+    workload *load = calloc(1, sizeof *load);
+    load->count = 4;
+    for (int i = 0; i < 4; i++) {
+        memcpy(load->name[i], name[i], sizeof name[i]);
+        load->want[i].in = (kv_request){.number = i,
+                                        .arrival_ns = i * (int64_t)1000000000,
+                                        .prompt_tokens = prompt[i],
+                                        .output_tokens = 1,
+                                        .blocks = load->name[i],
+                                        .block_count = blocks[i],
+                                        .block_tokens = 8,
+                                        .session = KV_NO_SESSION};
+    }
+    kv_serving_result result;
+    serve(h, &settings, load, &result);
+    assert_int_equal(result.tier[0].blocks_in, 1);
+    assert_int_equal(result.tier[0].blocks_out, 1);
+    assert_int_equal(load->got[3].cached_tokens, 24);
+    assert_int_equal(result.cached_tokens, 16);
+    assert_int_equal(result.tier[0].hit_tokens, 8);
+    check_hits(&result, load);
+    kv_serving_result_fini(&result);
+    free(load);
+}
+
+/* By hand: as in test_tier, but a block takes 100 ms down and 1 us up. The second prompt takes the
+ * memory of 5 blocks, so its step begins when they are copied: after 500 ms; written through they
+ * were asked for at 0 and are copied at 500 ms, so a prompt that comes at 100 ms waits for 400, and
+ * one that comes at 1 s for nothing. The third finds all of them. */
+static void test_written_down(void **state)
+{
+    const hardware *h = *state;
+    uint64_t random = 1;
+    kv_serving_settings settings = make_settings(&random);
+    settings.kv_blocks = 10;
+    settings.block_tokens = 8;
+    settings.chunk_tokens = 0;
+    settings.max_batched_tokens = 1000;
+    settings.tiers = 1;
+    settings.layers = 2;
+    settings.load = KV_LOAD_ALWAYS;
+    settings.tier[0] = (kv_tier_settings){.name = "cpu",
+                                          .capacity_blocks = 100,
+                                          .read_bandwidth = 1e9,
+                                          .write_bandwidth = 1e4,
+                                          .replacement = kv_replacement_find("lru")};
+    workload *load = three_requests();
+    kv_step_batch prompt = {
+        .tokens = 80, .sequences = 1, .prefill_tokens = 80, .prefill_square = 6400};
+    int64_t step_ns = kv_step_time_step(h->time, &prompt) >> KV_FINE_BITS;
+    static const int64_t arrival_ns[] = {1000000000, 1000000000, 100000000};
+    static const int64_t waits_ns[] = {500000000, 0, 400000000};
+    for (int i = 0; i < 3; i++) {
+        kv_serving_result result;
+        settings.tier[0].write_through = i > 0;
+        load->want[1].in.arrival_ns = arrival_ns[i];
+        serve(h, &settings, load, &result);
+        assert_int_equal(load->got[1].ttft_ns, waits_ns[i] + step_ns);
+        assert_int_equal(load->got[1].queue_ns, 0);
+        assert_int_equal(load->got[2].cached_tokens, 40);
+        kv_serving_result_fini(&result);
+    }
+    free(load);
+}
+
 /* By hand: as in test_tier, but the first tier has room for 2 blocks, so the end of the prompt, 3
  * blocks, lies in the second. On links of their own the transfers of 2 and 3 ms overlap, on one
  * they add up. The GPU gives up the end of the prompt first, the first tier what came to it first.
@@ -537,16 +639,80 @@ static void test_both_ends(void **state)
     free(load);
 }
 
+typedef struct sampled {
+    workload *load;
+    int count;
+    int64_t interval_ns, first_ns, last_ns, most_tier_bytes;
+} sampled;
+
+/* What a listener keeps: samples on the grid of the last interval. */
+static kv_err take_sample(void *closure, const kv_serving_sample *sample, kv_diag *diag)
+{
+    sampled *s = closure;
+    s->first_ns = s->count == 0 ? sample->time_ns : s->first_ns;
+    if (sample->interval_ns != s->interval_ns)
+        s->count = (s->count + 1) / 2;
+    assert_int_equal((sample->time_ns - s->first_ns) % sample->interval_ns, 0);
+    s->interval_ns = sample->interval_ns;
+    s->last_ns = sample->time_ns;
+    s->count++;
+    assert_true(s->count <= KV_MOST_SAMPLES);
+    if (sample->tier_bytes[0] > s->most_tier_bytes)
+        s->most_tier_bytes = sample->tier_bytes[0];
+    return KV_OK;
+}
+
+/* The three requests of test_tier take a little over 2 s. Every ns there are at most 65536 samples:
+ * the interval doubles until 2 s are less than that, 2^15 ns (2e9 / 2^15 = 61035, 2e9 / 2^14 =
+ * 122070), and they stay evenly spaced. The tier holds five blocks at the end. */
+static void test_samples(void **state)
+{
+    const hardware *h = *state;
+    uint64_t random = 1;
+    kv_serving_settings settings = make_settings(&random);
+    settings.kv_blocks = 10;
+    settings.block_tokens = 8;
+    settings.chunk_tokens = 0;
+    settings.max_batched_tokens = 1000;
+    settings.tiers = 1;
+    settings.layers = 2;
+    settings.load = KV_LOAD_ALWAYS;
+    settings.tier[0] = (kv_tier_settings){.name = "cpu",
+                                          .capacity_blocks = 100,
+                                          .read_bandwidth = 1e9,
+                                          .write_bandwidth = 1e9,
+                                          .replacement = kv_replacement_find("lru")};
+    workload *load = three_requests();
+    for (int64_t interval = 1; interval < 1000000000; interval *= 1000) {
+        sampled s = {.load = load, .interval_ns = interval};
+        kv_diag diag = {0};
+        kv_serving_source source = {.closure = load, .next = next};
+        kv_serving_listener listener = {.closure = &s, .sample = take_sample};
+        kv_serving_result result = {0};
+        load->next = 0;
+        settings.timeline_ns = interval;
+        assert_int_equal(
+            kv_serving_run(&settings, h->time, h->entries, &source, &listener, &result, &diag),
+            KV_OK);
+        assert_int_equal(s.interval_ns, interval == 1      ? 32768
+                                        : interval == 1000 ? 32000
+                                                           : interval);
+        assert_true(result.end_ns - s.last_ns <= s.interval_ns);
+        assert_int_equal(s.count, (s.last_ns - s.first_ns) / s.interval_ns + 1);
+        assert_int_equal(s.most_tier_bytes, 5000);
+        kv_serving_result_fini(&result);
+    }
+    free(load);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_alone),
-        cmocka_unit_test(test_tier),
-        cmocka_unit_test(test_links),
-        cmocka_unit_test(test_both_ends),
-        cmocka_unit_test(test_reference),
-        cmocka_unit_test(test_swap),
-        cmocka_unit_test(test_jumps_equal_steps),
+        cmocka_unit_test(test_alone),        cmocka_unit_test(test_tier),
+        cmocka_unit_test(test_written_down), cmocka_unit_test(test_hits_behind_a_hole),
+        cmocka_unit_test(test_samples),      cmocka_unit_test(test_links),
+        cmocka_unit_test(test_both_ends),    cmocka_unit_test(test_reference),
+        cmocka_unit_test(test_swap),         cmocka_unit_test(test_jumps_equal_steps),
     };
     return cmocka_run_group_tests_name("serving", tests, open_hardware, close_hardware);
 }

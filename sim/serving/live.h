@@ -5,6 +5,7 @@
 #define KVSIM_SIM_SERVING_LIVE_H
 
 #include "policies/replacement.h"
+#include "sim/serving/tier.h"
 #include "traces/request.h"
 
 #include <stdbool.h>
@@ -28,7 +29,8 @@ typedef struct kv__live {
     int32_t computed_tokens; /* whose KV is in its blocks */
     int32_t scheduled;       /* tokens it computes in the step under way */
     int32_t cached_tokens;   /* of the prompt, found in any tier when it was admitted first */
-    int32_t loaded_tokens;   /* of these, loaded from lower tiers */
+    int32_t
+        hit_tokens[KV_MOST_TIERS]; /* of these, loaded from lower tiers; the rest was on the GPU */
     int32_t preemptions;
     int32_t turn;
     int32_t tenant;

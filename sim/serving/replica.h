@@ -57,7 +57,7 @@ typedef struct kv__replica {
     kv__tier tier[KV_MOST_TIERS];
     int64_t time_ns; /* of the schedule under way */
     int64_t wake_ns; /* with no step under way: when something loaded arrives; INT64_MAX: nothing */
-    int64_t copied_ns; /* when all that was swapped out is copied: its memory is free */
+    int64_t copied_ns; /* when all that had to leave the GPU is copied: its memory is free */
     kv_err failed;     /* of a call that could not say so */
     int index;
     kv__memory memory;
@@ -102,16 +102,24 @@ int32_t kv__tiers_look(const kv__replica *replica, const kv__live *live, int32_t
 /* Where loading begins, in blocks from held to held + more: what lies before is computed. */
 int32_t kv__tiers_split(const kv__replica *replica, const kv__live *live, int32_t held,
                         int32_t more);
-/* Loads blocks from..to - 1 and sets when they arrive. */
-kv_err kv__tiers_load(kv__replica *replica, kv__live *live, int32_t from, int32_t to) KV_MUST_USE;
+/* Uses blocks from..to - 1 where they lie: how many each tier has to send. Of a request that is
+ * admitted for the first time these are its hits. */
+kv_err kv__tiers_choose(kv__replica *replica, kv__live *live, int32_t from, int32_t to,
+                        int32_t blocks[KV_MOST_TIERS]) KV_MUST_USE;
+/* Has the tiers send them, once the request has its memory; sets when they arrive. */
+void kv__tiers_send(kv__replica *replica, kv__live *live, const int32_t blocks[KV_MOST_TIERS]);
 /* Asks a tier to send bytes to a request, and sets when they arrive (what else it waits for comes
  * later or earlier). */
 void kv__tier_deliver(kv__replica *replica, int number, kv__live *live, double bytes);
-/* Gives a transfer to a tier's link; when it is over. */
-int64_t kv__tier_carry(kv__replica *replica, int number, int64_t latency_ns, double bytes,
-                       double bandwidth);
+/* Gives a transfer to a tier's link, which is busy with it for so long, from `from_ns` at the
+ * earliest; when it is over. */
+int64_t kv__tier_carry(kv__replica *replica, int number, int64_t from_ns, int64_t busy_ns);
+/* Writes bytes into a tier, from now on; when that is over. */
+int64_t kv__tier_write(kv__replica *replica, int number, double bytes);
 /* Adds the time since the last call to what the tier's blocks took; before their number changes. */
 void kv__tier_account(kv__replica *replica, kv__tier *tier);
+/* Blocks that a tier holds. */
+int64_t kv__tier_blocks(const kv__tier *tier);
 /* Evicts what a tier holds above its capacity. */
 void kv__tier_squeeze(kv__replica *replica, int number);
 /* Adds what the tiers of the replica did to the result. */

@@ -40,6 +40,11 @@ void kv__replica_fini(kv__replica *replica)
     kv_block_cache_free(replica->memory.cache);
 }
 
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 void kv__replica_enqueue(kv__replica *replica, kv__live *live)
 {
     kv__line_append(&replica->waiting, live);
@@ -256,22 +261,37 @@ static entry plan_entry(const kv__replica *replica, const kv__live *live, int64_
     return e;
 }
 
-/* Begins to load what the entry says; sets which tokens arrive and when. */
-static kv_err load(kv__replica *replica, kv__live *live, const entry *e)
+/* Gives it the memory that the entry says and begins to load. What is loaded is chosen before, as
+ * blocks that go down for its memory may drop it from a tier, and sent behind them; the step under
+ * way need not wait for memory that is for what is loaded alone. */
+static kv_err grow_and_load(kv__replica *replica, kv__live *live, const entry *e)
 {
     int32_t size = replica->memory.block_tokens, swapped = live->swapped_tokens;
+    int32_t end = live->computed_tokens + e->tokens;
+    int64_t copied_ns = replica->copied_ns;
+    bool loads = e->load_from < e->load_to;
+    int32_t blocks[KV_MOST_TIERS];
     kv_err err = KV_OK;
+    if (loads) {
+        live->load_from = e->load_from * size;
+        live->load_to = swapped > 0 ? swapped : e->load_to * size;
+        end = live->load_to > end ? live->load_to : end;
+    }
+    if (loads && swapped == 0)
+        err = kv__tiers_choose(replica, live, e->load_from, e->load_to, blocks);
+    if (err == KV_OK)
+        err = grow(replica, live, end - live->computed_tokens);
+    if (err != KV_OK)
+        return err;
     if (swapped > 0)
         kv__swap_in(replica, live, e->hit.blocks);
-    else if (e->load_from < e->load_to)
-        err = kv__tiers_load(replica, live, e->load_from, e->load_to);
-    if (e->load_from == e->load_to)
-        return err;
-    live->load_from = e->load_from * size;
-    live->load_to = swapped > 0 ? swapped : e->load_to * size;
-    if (e->tokens == 0 && live->ready_ns < replica->wake_ns)
-        replica->wake_ns = live->ready_ns;
-    return err;
+    else if (loads)
+        kv__tiers_send(replica, live, blocks);
+    if (loads && e->tokens == 0) {
+        replica->copied_ns = copied_ns;
+        replica->wake_ns = least(live->ready_ns, replica->wake_ns);
+    }
+    return KV_OK;
 }
 
 static kv_err admit(kv__replica *replica, kv__live *live, const entry *e)
@@ -284,7 +304,6 @@ static kv_err admit(kv__replica *replica, kv__live *live, const entry *e)
     replica->pending_tokens -= live->computed_tokens;
     if (live->preemptions == 0) {
         live->cached_tokens = live->computed_tokens + loaded;
-        live->loaded_tokens = loaded;
         live->admitted_ns = replica->time_ns;
     } else if (live->swapped_tokens == 0) {
         replica->server->result->recomputed_tokens +=
@@ -292,10 +311,7 @@ static kv_err admit(kv__replica *replica, kv__live *live, const entry *e)
     }
     live->scheduled = e->tokens;
     replica->running[replica->running_count++] = live;
-    err = load(replica, live, e);
-    int32_t held = live->load_to, end = live->computed_tokens + e->tokens;
-    return err == KV_OK ? grow(replica, live, (end > held ? end : held) - live->computed_tokens)
-                        : err;
+    return grow_and_load(replica, live, e);
 }
 
 /* Admits waiting requests until one does not fit. */

@@ -18,10 +18,11 @@ typedef struct kv__loop {
     kv__server server;
     kv__replica *replica; /* [replicas] */
     kv_replica_view *view;
-    kv_events arrivals; /* requests that were read ahead; payload: kv__live * */
-    bool more;          /* the source may have more */
-    int64_t taken;      /* requests that arrived, to route by */
-    int64_t next_sample;
+    kv_events arrivals;             /* requests that were read ahead; payload: kv__live * */
+    bool more;                      /* the source may have more */
+    int64_t taken;                  /* requests that arrived, to route by */
+    int64_t next_sample, sample_ns; /* sample_ns: from one to the next */
+    int32_t samples;
 } kv__loop;
 
 void kv_serving_result_fini(kv_serving_result *result)
@@ -253,7 +254,11 @@ static double page_bytes(const kv_serving_settings *s)
 static kv_err sample(kv__loop *loop, int64_t time_ns)
 {
     const kv__server *server = &loop->server;
-    kv_serving_sample taken = {.time_ns = time_ns};
+    if (loop->samples == KV_MOST_SAMPLES) { /* this one stands on the coarser grid, too */
+        loop->sample_ns *= 2;
+        loop->samples /= 2;
+    }
+    kv_serving_sample taken = {.time_ns = time_ns, .interval_ns = loop->sample_ns};
     for (int r = 0; r < server->settings->replicas; r++) {
         kv__replica *replica = &loop->replica[r];
         kv_err err = kv__replica_advance(replica, time_ns);
@@ -261,10 +266,14 @@ static kv_err sample(kv__loop *loop, int64_t time_ns)
             return err;
         taken.used_bytes +=
             llround((double)kv__memory_used(&replica->memory) * page_bytes(server->settings));
+        for (int t = 0; t < server->settings->tiers; t++)
+            taken.tier_bytes[t] += llround((double)kv__tier_blocks(&replica->tier[t]) *
+                                           kv_serving_cached_bytes(server->settings));
         taken.running += replica->running_count;
         taken.waiting += replica->waiting.count + replica->resumed.count;
     }
-    loop->next_sample += server->settings->timeline_ns;
+    loop->next_sample += loop->sample_ns;
+    loop->samples++;
     return server->listener->sample(server->listener->closure, &taken, server->diag);
 }
 
@@ -331,6 +340,7 @@ static kv_err run_loop(kv__loop *loop)
     bool samples = s->timeline_ns > 0 && listener != NULL && listener->sample != NULL;
     kv_err err = look_ahead(loop);
     loop->next_sample = loop->server.next_arrival;
+    loop->sample_ns = s->timeline_ns;
     for (int64_t time_ns; err == KV_OK && (time_ns = next_time(loop)) != INT64_MAX;) {
         while (samples && err == KV_OK && loop->next_sample < time_ns)
             err = sample(loop, loop->next_sample);

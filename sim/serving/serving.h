@@ -15,6 +15,7 @@
 #include "policies/scheduling.h"
 #include "sim/serving/keep.h"
 #include "sim/serving/samples.h"
+#include "sim/serving/tier.h"
 #include "traces/request.h"
 
 /* Where requests come from: a kv_request_reader behind kv_serving_reader, or a test's own. */
@@ -29,8 +30,6 @@ typedef struct kv_serving_source {
 
 kv_serving_source kv_serving_reader(kv_request_reader *reader);
 
-enum { KV_MOST_TIERS = 4 };
-
 /* A level of memory below the GPU, one per replica. */
 typedef struct kv_tier_settings {
     const char *name;
@@ -44,7 +43,8 @@ typedef struct kv_tier_settings {
                            them */
 } kv_tier_settings;
 
-/* What a tier did, all replicas. */
+/* What a tier did, all replicas. hit_tokens: of prompts of completed requests, found here when they
+ * were first admitted, and loaded. */
 typedef struct kv_tier_result {
     int64_t peak_blocks, blocks_in, blocks_out, hit_tokens, evictions, busy_ns;
     double block_seconds;
@@ -84,7 +84,7 @@ typedef struct kv_serving_settings {
     const kv_routing *routing;
     uint64_t seed;
     int64_t goodput_ttft_ns, goodput_tpot_ns, goodput_e2e_ns; /* limits; 0: none */
-    int64_t timeline_ns; /* between two samples; 0: none are taken */
+    int64_t timeline_ns; /* between two samples, see KV_MOST_SAMPLES; 0: none are taken */
 } kv_serving_settings;
 
 /* Bytes of a block of the prefix cache and of the tiers. */
@@ -115,10 +115,16 @@ typedef struct kv_request_outcome {
     kv_request_status status;
 } kv_request_outcome;
 
-/* One sample of the timeline. */
+/* A point takes no more samples: when there are so many, every second one is void and the interval
+ * doubles. */
+enum { KV_MOST_SAMPLES = 1 << 16 };
+
+/* One sample of the timeline, all replicas. */
 typedef struct kv_serving_sample {
     int64_t time_ns;
-    int64_t used_bytes; /* of all replicas */
+    int64_t interval_ns;               /* from now on; samples before that it leaves out are void */
+    int64_t used_bytes;                /* of the GPU, by running requests */
+    int64_t tier_bytes[KV_MOST_TIERS]; /* that the tiers hold */
     int64_t running, waiting;
 } kv_serving_sample;
 
@@ -141,8 +147,9 @@ typedef struct kv_serving_result {
     int64_t requests, completed, rejected_long, rejected_large;
     int64_t preemptions, recomputed_tokens;
     int64_t prompt_tokens, output_tokens; /* of completed requests */
-    int64_t cached_tokens; /* of prompts of completed requests, found in the GPU at admission */
-    int64_t loaded_tokens; /* the same, found in lower tiers and loaded */
+    int64_t cached_tokens; /* of prompts of completed requests, found in the GPU when they were
+                              first admitted */
+    int64_t loaded_tokens; /* the same, found in lower tiers and loaded; those of all tiers */
     int64_t good_requests; /* completed within the goodput limits */
     int64_t steps, jumps;  /* steps, and events they took */
     int64_t first_arrival_ns, end_ns;

@@ -40,7 +40,8 @@ static kv_err write_row(kv_serving_rows *rows, kv__output_kind kind, const any_r
     case KV__OUTPUT_REQUEST:
         return kv_serving_rows_request(rows, &any->request, diag);
     case KV__OUTPUT_SAMPLE:
-        return kv_serving_rows_sample(rows, s->time_s, s->used_bytes, s->running, s->waiting, diag);
+        return kv_serving_rows_sample(rows, s->time_s, s->tier, s->used_bytes, s->running,
+                                      s->waiting, diag);
     case KV__OUTPUT_TIER:
         return kv_serving_rows_tier(rows, &any->tier, diag);
     default:

@@ -9,6 +9,7 @@
 
 typedef struct kv__timeline_row {
     double time_s;
+    const char *tier;
     long long used_bytes, running, waiting;
 } kv__timeline_row;
 

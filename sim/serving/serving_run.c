@@ -8,6 +8,7 @@
 #include "sim/base/digest.h"
 #include "sim/serving/event_trace.h"
 #include "sim/serving/serving_output.h"
+#include "sim/serving/timeline.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -18,6 +19,7 @@
 /* What is told while a point runs. */
 typedef struct telling {
     kv__output *out;
+    kv__timeline timeline;
     kv_event_trace trace;
     bool requests;
 } telling;
@@ -47,10 +49,7 @@ static kv_err tell_request(void *closure, const kv_request_outcome *outcome, kv_
 
 static kv_err tell_sample(void *closure, const kv_serving_sample *sample, kv_diag *diag)
 {
-    telling *t = closure;
-    kv__timeline_row row = {seconds(sample->time_ns), sample->used_bytes, sample->running,
-                            sample->waiting};
-    return kv__output_put(t->out, KV__OUTPUT_SAMPLE, &row, diag);
+    return kv__timeline_add(&((telling *)closure)->timeline, sample, diag);
 }
 
 static kv_err tell_span(void *closure, const kv_serving_span *span, kv_diag *diag)
@@ -156,7 +155,8 @@ typedef struct task {
     int number;
     kv_serving_point point;
     kv__output out;
-    char warning[2][2048]; /* rows passed over, steps outside of a table; "": none */
+    char warning[3][2048]; /* rows passed over, steps outside of a table, a timeline that was made
+                              coarser; "": none */
     kv_diag diag;
     kv_err err;
     bool over;
@@ -172,7 +172,7 @@ static void note_warnings(task *k, const kv_request_reader *reader)
 
 static void tell_warnings(const task *k, const kv_serving_run_options *options)
 {
-    for (int w = 0; w < 2 && options->warn != NULL; w++)
+    for (int w = 0; w < 3 && options->warn != NULL; w++)
         if (*k->warning[w] != '\0')
             options->warn(options->warn_closure, k->warning[w]);
 }
@@ -192,9 +192,12 @@ static kv_err simulate(const kv_serving_plan *plan, task *k, telling *t,
     err = kv_serving_run(&point->settings, point->time, kv__entries_per_token(point->model),
                          &source, &listener, &result, &k->diag);
     if (err == KV_OK) {
-        const kv_request_counts *counts = kv_request_get_counts(reader);
-        kv_serving_row row = row_of(point, &result, counts->skipped);
         note_warnings(k, reader);
+        kv__timeline_warning(&t->timeline, &point->settings, k->warning[2], sizeof k->warning[2]);
+        err = kv__timeline_write(&t->timeline, &point->settings, &k->out, &k->diag);
+    }
+    if (err == KV_OK) {
+        kv_serving_row row = row_of(point, &result, kv_request_get_counts(reader)->skipped);
         err = put_tiers(&k->out, point, &result, &row, &k->diag);
         if (err == KV_OK)
             err = kv__output_put(&k->out, KV__OUTPUT_END, &row, &k->diag);
@@ -241,6 +244,7 @@ static void run_task(const kv_serving_plan *plan, task *k, const kv_serving_run_
                                      k->point.config.trace_events.duration_ns, &k->diag);
     if (k->err == KV_OK)
         k->err = simulate(plan, k, &t, options);
+    kv__timeline_fini(&t.timeline);
     kv_err closed = kv_event_trace_close(&t.trace, &k->diag);
     k->err = k->err == KV_OK ? closed : k->err;
 }

@@ -64,6 +64,17 @@ static kv_err note_latencies(kv_serving_result *result, const kv_request_outcome
     return err;
 }
 
+static void note_hits(kv_serving_result *result, const kv__live *live)
+{
+    int64_t loaded = 0;
+    for (int t = 0; t < KV_MOST_TIERS; t++) {
+        result->tier[t].hit_tokens += live->hit_tokens[t];
+        loaded += live->hit_tokens[t];
+    }
+    result->loaded_tokens += loaded;
+    result->cached_tokens += live->cached_tokens - loaded;
+}
+
 static kv_err complete(kv__replica *replica, kv__live *live, int64_t time_ns)
 {
     kv__server *server = replica->server;
@@ -85,8 +96,7 @@ static kv_err complete(kv__replica *replica, kv__live *live, int64_t time_ns)
     result->completed++;
     result->prompt_tokens += live->prompt_tokens;
     result->output_tokens += answers;
-    result->cached_tokens += live->cached_tokens - live->loaded_tokens;
-    result->loaded_tokens += live->loaded_tokens;
+    note_hits(result, live);
     result->good_requests += is_good(server->settings, &outcome);
     replica->pending_tokens -= live->prompt_tokens + live->output_tokens - live->computed_tokens;
     kv_err err = kv__memory_release(&replica->memory, live, false);

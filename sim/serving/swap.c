@@ -29,8 +29,7 @@ bool kv__swap_out(kv__replica *replica, kv__live *live)
     tier->swapped += blocks;
     tier->done.blocks_in += blocks;
     kv__tier_squeeze(replica, 0);
-    int64_t over = kv__tier_carry(replica, 0, 0, (double)(blocks * s->block_bytes),
-                                  s->tier[0].write_bandwidth);
+    int64_t over = kv__tier_write(replica, 0, (double)(blocks * s->block_bytes));
     replica->copied_ns = over > replica->copied_ns ? over : replica->copied_ns;
     live->swapped_tokens = tokens;
     return true;

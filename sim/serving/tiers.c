@@ -5,7 +5,10 @@
  * Blocks go down when the level above drops them (write-back) or, into the first tier, when they
  * are made (write-through). What a full tier drops goes to the next. A block that is brought up
  * stays where it was. Every byte takes time on its tier's link, which may be that of a tier above
- * or of other replicas too; transfers take their turns on it, and writes delay later reads. */
+ * or of other replicas too; transfers take their turns on it, and writes delay later reads.
+ *
+ * Memory of the GPU that a block leaves is free when the block has been copied: what takes it, a
+ * step or a load, does not begin before. */
 #include "config.h"
 
 #include "sim/serving/replica.h"
@@ -17,15 +20,14 @@ static const kv_tier_settings *settings_of(const kv__replica *replica, int tier)
     return &replica->server->settings->tier[tier];
 }
 
-/* Blocks that a tier holds. */
-static int64_t count_of(const kv__tier *tier)
+int64_t kv__tier_blocks(const kv__tier *tier)
 {
     return tier->swapped + (tier->cache != NULL ? kv_block_cache_count(tier->cache) : 0);
 }
 
 void kv__tier_account(kv__replica *replica, kv__tier *tier)
 {
-    int64_t count = count_of(tier);
+    int64_t count = kv__tier_blocks(tier);
     tier->block_ns += (double)count * (double)(replica->time_ns - tier->seen_ns);
     tier->seen_ns = replica->time_ns;
 }
@@ -45,22 +47,24 @@ static int64_t free_at(const kv__replica *replica, int number)
                                                    : replica->tier[link].free_ns;
 }
 
-/* When a transfer is over that is asked for now, on a link that is busy until then. */
-static int64_t over_at(const kv__replica *replica, int64_t free_ns, int64_t latency_ns,
-                       double bytes, double bandwidth)
+/* How long a link is busy with a transfer. */
+static int64_t busy_for(int64_t latency_ns, double bytes, double bandwidth)
 {
-    int64_t start = free_ns > replica->time_ns ? free_ns : replica->time_ns;
-    return start + latency_ns + (int64_t)ceil(bytes / bandwidth * 1e9);
+    return latency_ns + (int64_t)ceil(bytes / bandwidth * 1e9);
 }
 
-int64_t kv__tier_carry(kv__replica *replica, int number, int64_t latency_ns, double bytes,
-                       double bandwidth)
+int64_t kv__tier_carry(kv__replica *replica, int number, int64_t from_ns, int64_t busy_ns)
 {
     int64_t *free_ns = link_free(replica, number);
-    int64_t start = *free_ns > replica->time_ns ? *free_ns : replica->time_ns;
-    *free_ns = over_at(replica, *free_ns, latency_ns, bytes, bandwidth);
-    replica->tier[number].done.busy_ns += *free_ns - start;
+    *free_ns = (*free_ns > from_ns ? *free_ns : from_ns) + busy_ns;
+    replica->tier[number].done.busy_ns += busy_ns;
     return *free_ns;
+}
+
+int64_t kv__tier_write(kv__replica *replica, int number, double bytes)
+{
+    double bandwidth = settings_of(replica, number)->write_bandwidth;
+    return kv__tier_carry(replica, number, replica->time_ns, busy_for(0, bytes, bandwidth));
 }
 
 static void put(kv__replica *replica, int number, uint64_t key);
@@ -69,33 +73,37 @@ void kv__tier_squeeze(kv__replica *replica, int number)
 {
     kv__tier *tier = &replica->tier[number];
     kv_evicted evicted;
-    while (tier->cache != NULL && count_of(tier) > settings_of(replica, number)->capacity_blocks &&
+    while (tier->cache != NULL &&
+           kv__tier_blocks(tier) > settings_of(replica, number)->capacity_blocks &&
            kv_block_cache_evict(tier->cache, NULL, &evicted)) {
         tier->done.evictions++;
         put(replica, number + 1, evicted.key);
     }
-    int64_t count = count_of(tier);
+    int64_t count = kv__tier_blocks(tier);
     tier->done.peak_blocks = count > tier->done.peak_blocks ? count : tier->done.peak_blocks;
 }
 
-/* Uses a block of a tier, bringing it in if it is absent; what that drops goes down. */
+/* Uses a block of a tier, bringing it in if it is absent; what that drops goes down. The value of a
+ * block is when its copy is made. */
 static void put(kv__replica *replica, int number, uint64_t key)
 {
     if (number == replica->server->settings->tiers || replica->failed != KV_OK)
         return;
     kv__tier *tier = &replica->tier[number];
-    const kv_tier_settings *s = settings_of(replica, number);
     kv_access access = {.key = key, .time = tier->clock++, .next_use = KV_NEVER};
     bool absent = kv_block_cache_find(tier->cache, key) == KV_NO_SLOT;
     kv_evicted evicted = {0};
+    uint32_t slot = KV_NO_SLOT;
     kv__tier_account(replica, tier);
-    kv_err err = kv_block_cache_use(tier->cache, &access, &evicted, NULL);
+    kv_err err = kv_block_cache_use(tier->cache, &access, &evicted, &slot);
     if (err != KV_OK)
         replica->failed = err == KV_END ? KV_ERR_BUG : err;
     if (absent) {
-        kv__tier_carry(replica, number, 0, kv_serving_cached_bytes(replica->server->settings),
-                       s->write_bandwidth);
+        int64_t over =
+            kv__tier_write(replica, number, kv_serving_cached_bytes(replica->server->settings));
         tier->done.blocks_in++;
+        if (err == KV_OK)
+            *kv_block_cache_value(tier->cache, slot) = (uint64_t)over;
     }
     if (evicted.happened) {
         tier->done.evictions++;
@@ -107,6 +115,18 @@ static void put(kv__replica *replica, int number, uint64_t key)
 static void put_first(void *closure, uint64_t key)
 {
     put(closure, 0, key);
+}
+
+/* A block leaves the GPU for another, which waits until its copy is made. */
+static void leave_gpu(void *closure, uint64_t key)
+{
+    kv__replica *replica = closure;
+    kv_block_cache *cache = replica->tier[0].cache;
+    if (!settings_of(replica, 0)->write_through)
+        put(replica, 0, key);
+    uint32_t slot = kv_block_cache_find(cache, key);
+    int64_t over = slot != KV_NO_SLOT ? (int64_t)*kv_block_cache_value(cache, slot) : 0;
+    replica->copied_ns = over > replica->copied_ns ? over : replica->copied_ns;
 }
 
 kv_err kv__tiers_init(kv__replica *replica)
@@ -122,8 +142,8 @@ kv_err kv__tiers_init(kv__replica *replica)
     replica->memory.closure = replica;
     if (s->tiers > 0 && s->tier[0].write_through)
         replica->memory.inserted = put_first;
-    else if (s->tiers > 0)
-        replica->memory.evicted = put_first;
+    if (s->tiers > 0)
+        replica->memory.evicted = leave_gpu;
     return KV_OK;
 }
 
@@ -155,34 +175,37 @@ int32_t kv__tiers_look(const kv__replica *replica, const kv__live *live, int32_t
     return more;
 }
 
-/* Bytes of blocks from..to - 1 that each tier has to send. */
-static void bytes_by_tier(const kv__replica *replica, const kv__live *live, int32_t from,
-                          int32_t to, double bytes[KV_MOST_TIERS])
+/* Blocks from..to - 1 that each tier has to send: what the GPU holds behind a hole is not among
+ * them. */
+static void blocks_by_tier(const kv__replica *replica, const kv__live *live, int32_t from,
+                           int32_t to, int32_t blocks[KV_MOST_TIERS])
 {
     for (int t = 0; t < KV_MOST_TIERS; t++)
-        bytes[t] = 0;
+        blocks[t] = 0;
     for (int32_t i = from; i < to; i++) {
         int t = holder(replica, kv__block_key(live, i));
         if (t >= 0 && t < KV_MOST_TIERS)
-            bytes[t] += kv_serving_cached_bytes(replica->server->settings);
+            blocks[t]++;
     }
 }
 
 /* Nanoseconds until blocks from..to - 1 would be here. */
 static int64_t load_ns(const kv__replica *replica, const kv__live *live, int32_t from, int32_t to)
 {
-    double bytes[KV_MOST_TIERS];
+    int32_t blocks[KV_MOST_TIERS];
     int64_t free_ns[KV_MOST_TIERS], last = replica->time_ns;
     int tiers = replica->server->settings->tiers;
-    bytes_by_tier(replica, live, from, to, bytes);
+    double block_bytes = kv_serving_cached_bytes(replica->server->settings);
+    blocks_by_tier(replica, live, from, to, blocks);
     for (int t = 0; t < tiers; t++)
         free_ns[t] = free_at(replica, t);
     for (int t = 0; t < tiers; t++) {
         const kv_tier_settings *s = settings_of(replica, t);
-        if (bytes[t] == 0)
+        if (blocks[t] == 0)
             continue;
-        int64_t over =
-            over_at(replica, free_ns[s->link], s->latency_ns, bytes[t], s->read_bandwidth);
+        int64_t free_at_ns = free_ns[s->link];
+        int64_t over = (free_at_ns > replica->time_ns ? free_at_ns : replica->time_ns) +
+                       busy_for(s->latency_ns, blocks[t] * block_bytes, s->read_bandwidth);
         free_ns[s->link] = over;
         last = over > last ? over : last;
     }
@@ -227,28 +250,33 @@ void kv__tier_deliver(kv__replica *replica, int number, kv__live *live, double b
 {
     const kv_serving_settings *settings = replica->server->settings;
     const kv_tier_settings *s = settings_of(replica, number);
-    int64_t end = kv__tier_carry(replica, number, s->latency_ns, bytes, s->read_bandwidth);
+    int64_t from = replica->copied_ns > replica->time_ns ? replica->copied_ns : replica->time_ns;
+    int64_t end =
+        kv__tier_carry(replica, number, from, busy_for(s->latency_ns, bytes, s->read_bandwidth));
     double rest = bytes / s->read_bandwidth * 1e9 * (1 - 1 / (double)settings->layers);
     int64_t ready = settings->overlap ? end - (int64_t)rest : end;
     live->loaded_ns = end > live->loaded_ns ? end : live->loaded_ns;
     live->ready_ns = ready > live->ready_ns ? ready : live->ready_ns;
 }
 
-kv_err kv__tiers_load(kv__replica *replica, kv__live *live, int32_t from, int32_t to)
+void kv__tiers_send(kv__replica *replica, kv__live *live, const int32_t blocks[KV_MOST_TIERS])
 {
     const kv_serving_settings *settings = replica->server->settings;
-    double bytes[KV_MOST_TIERS];
     live->ready_ns = live->loaded_ns = replica->time_ns;
-    bytes_by_tier(replica, live, from, to, bytes);
     for (int t = 0; t < settings->tiers; t++) {
-        kv__tier *tier = &replica->tier[t];
-        if (bytes[t] == 0)
+        if (blocks[t] == 0)
             continue;
-        kv__tier_deliver(replica, t, live, bytes[t]);
-        int64_t blocks = llround(bytes[t] / kv_serving_cached_bytes(settings));
-        tier->done.blocks_out += blocks;
-        tier->done.hit_tokens += blocks * settings->block_tokens;
+        kv__tier_deliver(replica, t, live, blocks[t] * kv_serving_cached_bytes(settings));
+        replica->tier[t].done.blocks_out += blocks[t];
     }
+}
+
+kv_err kv__tiers_choose(kv__replica *replica, kv__live *live, int32_t from, int32_t to,
+                        int32_t blocks[KV_MOST_TIERS])
+{
+    blocks_by_tier(replica, live, from, to, blocks);
+    for (int t = 0; t < KV_MOST_TIERS && live->preemptions == 0; t++)
+        live->hit_tokens[t] = blocks[t] * replica->memory.block_tokens;
     for (int32_t i = to; i-- > from;) { /* tail first, as the GPU frees */
         int t = holder(replica, kv__block_key(live, i));
         kv_access access = {.key = kv__block_key(live, i), .next_use = KV_NEVER};
@@ -272,7 +300,6 @@ void kv__tiers_sum(kv__replica *replica, kv_serving_result *result)
         sum->peak_blocks += tier->done.peak_blocks;
         sum->blocks_in += tier->done.blocks_in;
         sum->blocks_out += tier->done.blocks_out;
-        sum->hit_tokens += tier->done.hit_tokens;
         sum->evictions += tier->done.evictions;
         sum->busy_ns += tier->done.busy_ns;
         sum->block_seconds += tier->block_ns * 1e-9;
