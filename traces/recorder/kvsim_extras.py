@@ -97,19 +97,20 @@ class Extras:
 
 
 def qfilters(path):
-    """[layers, kv_heads, head_dim]: the principal direction of all recorded queries of the group, turned
-    against them (a key that goes along with the queries has a negative product, as published)."""
+    """[layers, kv_heads, head_dim], as the published code makes its files: the first right singular vector
+    of each query head's recorded queries, turned against most of them, averaged over the group. A key that
+    goes along with the queries has a negative product, and qfilter keeps those."""
     with h5py.File(path, "r") as f:
         layers, heads, kv_heads = (int(f.attrs[n]) for n in ("num_layers", "num_heads", "num_kv_heads"))
+        group = heads // kv_heads
         out = np.zeros((layers, kv_heads, int(f.attrs["head_dim"])))
         for layer in range(layers):
-            for h in range(kv_heads):
-                group = slice(h * heads // kv_heads, (h + 1) * heads // kv_heads)
-                q = np.concatenate([e["q"][layer, group].astype(np.float64).reshape(-1, out.shape[2])
-                                    for e in f["examples"].values()])
+            for h in range(heads):
+                q = np.concatenate([e["q"][layer, h].astype(np.float64) for e in f["examples"].values()])
                 _, vectors = np.linalg.eigh(q.T @ q)
                 direction = vectors[:, -1]
-                out[layer, h] = -direction if (q @ direction).mean() > 0 else direction
+                along = (q @ direction > 0).mean()
+                out[layer, h // group] += (-direction if along > 0.5 else direction) / group
     return out
 
 
