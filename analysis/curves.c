@@ -172,6 +172,7 @@ static kv_err load_curve(sqlite3_stmt *row, kv_curve *curve, kv_diag *diag)
         err = kv__sql_text(row, 4, &status, diag);
     if (err != KV_OK)
         return err;
+    curve->oracle = strcmp(curve->policy, KV_ORACLE_POLICY) == 0;
     curve->chunk_tokens = sqlite3_column_int64(row, 5);
     curve->examples = sqlite3_column_int(row, 6);
     curve->points = sqlite3_column_int(row, 7);

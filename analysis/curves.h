@@ -8,6 +8,9 @@
 #include "analysis/critical.h"
 #include "analysis/results.h"
 
+/* The policy whose curves bound those of the others. */
+#define KV_ORACLE_POLICY "topk"
+
 typedef struct kv_curve_point {
     double keep;         /* NaN: none */
     double kv_footprint; /* fraction */
@@ -22,6 +25,7 @@ typedef struct kv_curve {
     char *label; /* policy and settings in few words, without the chunk size */
     char *title; /* the same, for legends: where it is long, without the settings that all
                   * curves of the policy share */
+    bool oracle; /* of exact top-k, which knows what is yet to come: the bound of the others */
     long long chunk_tokens; /* 0: whole */
     int examples;
     char *source;          /* weakest accuracy_source of its points */

@@ -7,7 +7,6 @@
 #include "analysis/sheet.h"
 
 #include <math.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,9 +39,11 @@ int kv__figure_dash(int series)
 
 void kv__series_text(const kv_series *series, int letters, char *out, size_t bytes)
 {
-    char chunk[40] = ", whole prompt", title[512];
+    char chunk[64] = ", whole prompt", title[512];
     if (series->chunk_tokens)
         snprintf(chunk, sizeof chunk, ", chunk %lld", series->chunk_tokens);
+    if (series->oracle)
+        strcat(chunk, " (sees the future)");
     int room = letters - (int)strlen(chunk);
     kv__text_fit(series->title, letters == 0 ? 0 : room > 5 ? room : 5, title, sizeof title);
     snprintf(out, bytes, "%s%s", title, chunk);
@@ -117,8 +118,10 @@ static void collect(kv_figure *figure)
         while (series < figure->count && !same_series(&figure->series[series], curve))
             series++;
         if (series == figure->count && !is_full(curve))
-            figure->series[figure->count++] = (kv_series){
-                .label = curve->label, .title = curve->title, .chunk_tokens = curve->chunk_tokens};
+            figure->series[figure->count++] = (kv_series){.label = curve->label,
+                                                          .title = curve->title,
+                                                          .chunk_tokens = curve->chunk_tokens,
+                                                          .oracle = curve->oracle};
     }
 }
 
@@ -222,14 +225,43 @@ static void choose(kv_figure *figure, int most)
 
 /* --- looks ------------------------------------------------------------------------- */
 
+/* The colour that stands for black, which oracles have to themselves where there are any. */
+enum { INK = COLOURS - 1 };
+
+/* Oracles: dashed, in ink, with a small cross. */
+static void give_reference_looks(kv_figure *figure)
+{
+    static const int dash[] = {2, 3, 4, 5};
+    static const int cross[] = {1, 2};
+    int oracles = 0;
+    for (int i = 0; i < figure->count; i++)
+        if (figure->series[i].oracle) {
+            figure->series[i].colour = INK;
+            figure->series[i].dash = dash[oracles % 4];
+            figure->series[i].point = cross[oracles++ % 2];
+        }
+}
+
+static bool has_oracle(const kv_figure *figure)
+{
+    for (int i = 0; i < figure->count; i++)
+        if (figure->series[i].oracle)
+            return true;
+    return false;
+}
+
 /* Colour follows the policy and dashes the chunk size; points differ from series to series, so that
  * no two differ by colour alone. */
 static void give_looks(kv_figure *figure)
 {
     int labels = 0;
+    bool reserved = has_oracle(figure);
     for (int i = 0; i < figure->count; i++) {
         kv_series *series = &figure->series[i];
         int colour = -1, chunk = 0;
+        if (series->oracle)
+            continue;
+        labels += reserved && labels % COLOURS == INK;
         for (int j = 0; j < i; j++) {
             if (strcmp(figure->series[j].label, series->label) == 0) {
                 colour = figure->series[j].colour;
@@ -240,6 +272,7 @@ static void give_looks(kv_figure *figure)
         series->dash = 1 + (series->colour / COLOURS + chunk) % DASHES;
         series->point = point_types[i % POINTS];
     }
+    give_reference_looks(figure);
 }
 
 kv_err kv__figure_init(kv_figure *figure, const kv_curves *curves, int most, kv_diag *diag)
@@ -351,6 +384,14 @@ int kv__figure_panel(const kv_figure *figure, int task, double scale, FILE *scri
         if (!has_points(curve))
             continue;
         fprintf(script, elements ? ", " : "");
+        if (series->oracle) {
+            fprintf(script,
+                    "$c%d using 1:2 with linespoints lw 1.5 dt %d pt %d ps %.3g lc rgb '%s' "
+                    "notitle",
+                    i, series->dash, series->point, 0.6 * scale, colour);
+            plot_series[elements++] = i;
+            continue;
+        }
         if (figure->count <= MOST_BANDS)
             fprintf(script,
                     "$c%d using 1:3:4 with filledcurves lc rgb '%s' fs transparent solid 0.14 "

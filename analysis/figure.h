@@ -7,6 +7,7 @@
 
 #include "analysis/curves.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 
 /* A series is a policy with its settings under one chunk size; it looks the same in every panel. */
@@ -14,9 +15,10 @@ typedef struct kv_series {
     const char *label; /* borrowed from a curve, as title is */
     const char *title;
     long long chunk_tokens;
-    int colour; /* see kv__figure_colour */
-    int dash;   /* gnuplot dash type */
-    int point;  /* gnuplot point type */
+    bool oracle; /* drawn as a reference: dashed, in the ink of the page, without intervals */
+    int colour;  /* see kv__figure_colour */
+    int dash;    /* gnuplot dash type */
+    int point;   /* gnuplot point type */
 } kv_series;
 
 typedef struct kv_figure {

@@ -16,6 +16,12 @@ typedef struct line {
     int tasks, order;
 } line;
 
+/* Full, which the others are measured against, and the oracle, which bounds them, have no rank. */
+static bool is_reference(const kv_curve *curve)
+{
+    return curve->oracle || strcmp(curve->policy, "full") == 0;
+}
+
 kv_ranked kv_rank_at(const kv_curve *curve, double kv_footprint)
 {
     const kv_curve_point *p = curve->point;
@@ -140,7 +146,7 @@ kv_err kv_rank_write(const kv_curves *curves, double kv_footprint, FILE *out, kv
             100 * kv_footprint, kv_accuracy_source_text(source), "rank", "accuracy", "footprint",
             "critical", "policy");
     for (int i = 0; i < count; i++) {
-        bool ranked = !isnan(lines[i].accuracy) && strcmp(lines[i].curve->policy, "full") != 0;
+        bool ranked = !isnan(lines[i].accuracy) && !is_reference(lines[i].curve);
         write_line(&lines[i], ranked ? ++rank : 0, many_chunks, out);
     }
     free(lines);

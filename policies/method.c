@@ -56,6 +56,7 @@ const char *kv_family_name(kv_family family)
 kv_method kv_method_of_retention(const kv_retention *policy)
 {
     kv_method m = {.family = KV_FAMILY_RETENTION, .retention = policy, COMMON(policy)};
+    m.oracle = policy->oracle;
     m.needs |= policy->observe != NULL ? KV_NEEDS_EVERY_ROW : 0;
     return m;
 }
@@ -72,6 +73,7 @@ kv_method kv_method_of_transform(const kv_transform *policy)
 kv_method kv_method_of_read(const kv_read *policy)
 {
     kv_method m = {.family = KV_FAMILY_READ, .read = policy, COMMON(policy)};
+    m.oracle = policy->oracle;
     m.needs |= policy->observers != NULL ? KV_NEEDS_OBSERVERS : 0;
     return m;
 }

@@ -31,6 +31,7 @@ typedef struct kv_method {
     const kv_param *params;
     const kv_preset *presets; /* NULL: none */
     unsigned needs;           /* KV_NEEDS_* whatever the settings */
+    bool oracle;              /* a bound to measure others by, nothing to deploy */
 } kv_method;
 
 /* A policy with its settings, as a part of a point. */
@@ -49,7 +50,8 @@ kv_method kv_method_get(int index);
 kv_method kv_method_of_retention(const kv_retention *policy);
 kv_method kv_method_of_transform(const kv_transform *policy);
 kv_method kv_method_of_read(const kv_read *policy);
-/* The policy of that name in any family; false: there is none. */
+/* The policy of that name in the first family that has it; false: there is none. A name may stand
+ * in two families: `topk` keeps or reads, as its settings say. */
 bool kv_method_find(const char *name, kv_method *out);
 
 /* What a recording must hold for it, whatever the settings, in words: "keys, every row"; "" if

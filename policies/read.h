@@ -75,6 +75,7 @@ typedef struct kv_read {
     const kv_param *params;   /* ends with a NULL name. Reading less makes no footprint curve: a row
                                  has KV_PARAM_BUDGET only where it sets what `retention` keeps */
     const kv_preset *presets; /* NULL: none */
+    bool oracle;              /* it knows the attention before it reads: a bound, labelled so */
     unsigned phases;          /* KV_READS_PREFILL | KV_READS_DECODE */
     unsigned needs;           /* KV_NEEDS_*, of every measured row; rows of the prompt that `study`
                                  reads are those of `observers` */

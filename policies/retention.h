@@ -183,9 +183,10 @@ typedef struct kv_retention {
     size_t config_bytes;      /* of the configuration struct */
     const kv_param *params;   /* ends with a NULL name */
     const kv_preset *presets; /* NULL: none */
-    unsigned needs;           /* KV_NEEDS_* whatever the settings */
-    unsigned claims;          /* KV_NESTED ... */
-    size_t state_doubles;     /* accumulators per token and KV head; 0: none */
+    bool oracle;     /* it knows what is yet to come: a bound to measure others by, labelled so */
+    unsigned needs;  /* KV_NEEDS_* whatever the settings */
+    unsigned claims; /* KV_NESTED ... */
+    size_t state_doubles; /* accumulators per token and KV head; 0: none */
     /* Checks settings against one another, after what kv_retention_check checks for all policies.
      * Default: nothing more to check. */
     kv_err (*check)(const void *config, const kv_mark *mark, kv_diag *diag);

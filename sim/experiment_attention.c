@@ -5,6 +5,7 @@
 
 #include "sim/experiment.h"
 #include "sim/grid.h"
+#include "sim/oracle.h"
 #include "sim/replay/replay.h"
 
 #include <math.h>
@@ -79,6 +80,8 @@ static const kv_param params[] = {
      "whether footprints are counted in the replay or computed from lengths"},
     {"keep_sets", KV_BOOL, AT(keep_sets), "false", 0, 0, NULL, 0, "",
      "whether to record which entries are retained after the prompt"},
+    {"oracle", KV_BOOL, AT(oracle), "false", 0, 0, NULL, 0, "",
+     "whether to add exact top-k at the amounts of the others, the bound to read their curves by"},
     {"page_size", KV_INT, AT(page_tokens), "16", 1, 1 << 20, NULL, 0, "tokens",
      "page of the page-granular measures"},
     {.name = NULL}};
@@ -123,6 +126,8 @@ static kv_err finish(void *config, const kv_node *map, kv_diag *diag)
     }
     kv_point_list points = {0};
     kv_err err = cross(&attention->points, &attention->chunk_sizes, &points, diag);
+    if (err == KV_OK && attention->oracle)
+        err = kv_oracle_add(&points, diag);
     if (err == KV_OK)
         err = kv_point_list_unique(&points, diag);
     if (err != KV_OK) {

@@ -124,14 +124,37 @@ kv_err kv_point_list_add(kv_point_list *list, const kv_point_spec *point, long l
 /* Which retention policies there are beside kvsim's transforms and read policies. */
 typedef const kv_retention *const *policy_table;
 
-static bool find_method(policy_table policies, const char *name, kv_method *out)
+/* How many of the settings given are the policy's. */
+static int known_settings(const kv_method *method, const kv_node *settings)
 {
+    int known = 0;
+    for (int i = 0; settings != NULL && i < kv_node_count(settings); i++)
+        known += kv_param_find(method->params, kv_node_key(settings, i)) != NULL;
+    return known;
+}
+
+/* The policy of that name. Where two families have it, the one that knows more of the settings;
+ * without any, the last, whose message names both. */
+static bool find_method(policy_table policies, const char *name, const kv_node *settings,
+                        kv_method *out)
+{
+    int most = -1;
     for (policy_table p = policies; *p != NULL; p++)
         if (strcmp((*p)->name, name) == 0) {
             *out = kv_method_of_retention(*p);
-            return true;
+            most = known_settings(out, settings);
         }
-    return kv_method_find(name, out) && out->family != KV_FAMILY_RETENTION;
+    for (int i = 0; i < kv_methods(); i++) {
+        kv_method method = kv_method_get(i);
+        if (method.family == KV_FAMILY_RETENTION || strcmp(method.name, name) != 0)
+            continue;
+        int known = known_settings(&method, settings);
+        if (known > most || (known == 0 && most == 0)) {
+            *out = method;
+            most = known;
+        }
+    }
+    return most >= 0;
 }
 
 static kv_err unknown_policy(policy_table policies, const char *name, const kv_mark *mark,
@@ -232,7 +255,7 @@ static kv_err add_component(combination *all, policy_table policies, const kv_no
     kv_err err = split_item(item, &name, &c.mark, &settings, diag);
     if (err != KV_OK)
         return err;
-    if (!find_method(policies, name, &c.method))
+    if (!find_method(policies, name, settings, &c.method))
         return unknown_policy(policies, name, &c.mark, diag);
     err = kv_grid_init(&c.grid, settings, diag);
     if (err == KV_OK)

@@ -31,7 +31,7 @@ bool kv_spec_same(const kv_point_spec *a, const kv_point_spec *b)
         return false;
     for (int i = 0; i < kv_spec_named(a); i++) {
         kv_part x = kv_spec_get(a, i), y = kv_spec_get(b, i);
-        if (strcmp(x.method.name, y.method.name) != 0)
+        if (x.method.params != y.method.params) /* one name may stand in two families */
             return false;
         for (const kv_param *p = x.method.params; p->name != NULL; p++)
             if (!kv_param_equal(p, x.config, y.config))
@@ -130,7 +130,8 @@ static void write_setting(const kv_param *param, const char *value, FILE *out)
 
 static bool write_settings(const kv_part *part, const void *reference, FILE *out)
 {
-    const char *separator = " ";
+    const char *separator = part->method.oracle ? ", " : " ";
+    fputs(part->method.oracle ? " oracle" : "", out);
     for (const kv_param *p = part->method.params; p->name != NULL; p++) {
         if ((p->flags & KV_PARAM_BUDGET) || kv_param_equal(p, part->config, reference))
             continue;

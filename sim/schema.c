@@ -203,9 +203,26 @@ static void policy_item(writer *w, const void *closure)
     literal(w, "$ref", "\"#/$defs/policy\"");
 }
 
-static void policy(writer *w, const kv_method *p)
+/* The next policy of the same name after `index`, in another family; -1: none. */
+static int next_namesake(int index)
 {
-    key(w, p->name);
+    const char *name = kv_method_get(index).name;
+    for (int i = index + 1; i < kv_methods(); i++)
+        if (strcmp(kv_method_get(i).name, name) == 0)
+            return i;
+    return -1;
+}
+
+static bool is_first_of_name(int index)
+{
+    int i = 0;
+    while (strcmp(kv_method_get(i).name, kv_method_get(index).name) != 0)
+        i++;
+    return i == index;
+}
+
+static void settings(writer *w, const kv_method *p)
+{
     open_with(w, '{');
     text(w, "description", p->brief);
     literal(w, "type", "[\"object\", \"null\"]");
@@ -216,6 +233,27 @@ static void policy(writer *w, const kv_method *p)
         param(w, row);
     param(w, &chunk_size);
     close_with(w, '}');
+    close_with(w, '}');
+}
+
+/* A name that stands in two families takes the settings of either. */
+static void policy(writer *w, int index)
+{
+    kv_method method = kv_method_get(index);
+    key(w, method.name);
+    if (next_namesake(index) < 0) {
+        settings(w, &method);
+        return;
+    }
+    open_with(w, '{');
+    key(w, "anyOf");
+    open_with(w, '[');
+    for (int i = index; i >= 0; i = next_namesake(i)) {
+        method = kv_method_get(i);
+        next(w);
+        settings(w, &method);
+    }
+    close_with(w, ']');
     close_with(w, '}');
 }
 
@@ -232,6 +270,8 @@ static void part_definition(writer *w)
     key(w, "enum");
     open_with(w, '[');
     for (int i = 0; i < kv_methods(); i++) {
+        if (!is_first_of_name(i))
+            continue;
         next(w);
         kv_json_string(kv_method_get(i).name, w->out);
     }
@@ -245,10 +285,9 @@ static void part_definition(writer *w)
     literal(w, "additionalProperties", "false");
     key(w, "properties");
     open_with(w, '{');
-    for (int i = 0; i < kv_methods(); i++) {
-        kv_method method = kv_method_get(i);
-        policy(w, &method);
-    }
+    for (int i = 0; i < kv_methods(); i++)
+        if (is_first_of_name(i))
+            policy(w, i);
     close_with(w, '}');
     close_with(w, '}');
     close_with(w, ']');

@@ -201,7 +201,7 @@ static const struct {
      ":1:21: traces: expected the name of a file, found an empty text"},
     {BASE ", policy: full}",
      ":1:48: unknown key 'policy', did you mean 'policies'; known here: "
-     "compress_with, footprint_model, keep_sets, page_size, traces, tasks, policies, "
+     "compress_with, footprint_model, keep_sets, oracle, page_size, traces, tasks, policies, "
      "chunk_size, critical, calibration, step_time, rank"},
     {BASE ", chunk_size: [64, 0]}",
      ":1:65: chunk_size: expected `whole` or a whole number of tokens, found '0'"},
@@ -292,7 +292,8 @@ static void wrong_sets_are_refused(void **state)
                                    "a whole number of tokens, found '0'"},
         {"attention.chunk_siz=0",
          "--set attention.chunk_siz=0: unknown key 'chunk_siz', did you mean 'chunk_size'; known "
-         "here: compress_with, footprint_model, keep_sets, page_size, traces, tasks, policies, "
+         "here: compress_with, footprint_model, keep_sets, oracle, page_size, traces, tasks, "
+         "policies, "
          "chunk_size, "
          "critical, calibration, step_time, rank"},
         {"attention.chunk_size",
@@ -423,6 +424,65 @@ static const char *const damages[] = {"[",
                                       ",",
                                       "seed: 1\n"};
 
+/* The points that `oracle` adds to a list of policies, in words: "topk {...} 32" a line each. */
+static void oracles(const char *policies, char *out, size_t bytes)
+{
+    char text[1024];
+    size_t used = 0;
+    snprintf(text, sizeof text, "attention: {traces: recall.h5, oracle: true, policies: %s}",
+             policies);
+    kv_experiment *e = parse_good(text, NULL);
+    out[0] = '\0';
+    for (int i = 0; i < e->attention.points.count; i++) {
+        const kv_point_spec *point = &e->attention.points.point[i];
+        char *label = kv_spec_label(point), *json = kv_spec_params_json(point);
+        if (strstr(label, "oracle") != NULL)
+            used += (size_t)snprintf(out + used, bytes - used, "%s; %s; %lld\n", label, json,
+                                     point->chunk_tokens);
+        free(label);
+        free(json);
+    }
+    kv_experiment_free(e);
+}
+
+/* What is kept is copied share for share and count for count (streaming: 4 + 60), once for each
+ * schedule; what is read with the ends that are always read (8 + 16 + 100). */
+static void oracles_take_the_amounts_of_the_others(void **state)
+{
+#define REST                                                                                       \
+    "\"ratio_arithmetic\":false,\"rounding\":\"half_up\",\"sinks\":0,\"window\":0,"                \
+    "\"window_in_budget\":true}"
+    char got[4096];
+    oracles("[full, snapkv: {keep: 0.25, window: 8, evict: [chunked, patched], chunk_size: 32}, "
+            "streaming: {sinks: 4, window: 60}, corm: {window: 3}]",
+            got, sizeof got);
+    assert_non_null(strstr(got, "topk oracle, chunked; {\"evict\":\"chunked\",\"interval\":512,"
+                                "\"keep\":0.25," REST "; 32\n"));
+    assert_non_null(strstr(got, "topk oracle, online; {\"budget\":64,\"evict\":\"online\","
+                                "\"interval\":512," REST "; 0\n"));
+    assert_int_equal(strchr(strchr(got, '\n') + 1, '\n')[1], '\0'); /* two lines */
+    oracles("[retrieval_attention: {sinks: 8, local: 16, read: 100}, [full, topk: {read: 7}]]", got,
+            sizeof got);
+    assert_string_equal(got, "full + topk oracle, read 7; {\"full\":{},\"topk\":{\"read\":7}}; 0\n"
+                             "topk oracle, read 124; {\"read\":124}; 0\n");
+    oracles("[full, topk: {keep: 0.5}]", got, sizeof got);
+    assert_non_null(strstr(got, "topk oracle; {"));
+    oracles("full", got, sizeof got);
+    assert_string_equal(got, "");
+}
+
+static void an_oracle_without_an_amount_is_refused(void **state)
+{
+    kv_experiment *e;
+    kv_diag diag = {0};
+    assert_int_equal(parse("attention:\n  traces: recall.h5\n  oracle: true\n  policies:\n"
+                           "    - full\n    - corm: {window: 3}\n",
+                           NULL, &e, &diag),
+                     KV_ERR_INPUT);
+    assert_non_null(strstr(diag.text, "oracle: no policy here keeps or reads an amount"));
+    kv_experiment_free(e);
+}
+
 /* One edit: a byte, a cut, or a word that means something in YAML or to kvsim. */
 static void damage(char *text, uint64_t *random)
 {
@@ -493,6 +553,8 @@ int main(void)
         cmocka_unit_test(set_wins_over_the_file),
         cmocka_unit_test(wrong_sets_are_refused),
         cmocka_unit_test(what_is_written_reads_back),
+        cmocka_unit_test(oracles_take_the_amounts_of_the_others),
+        cmocka_unit_test(an_oracle_without_an_amount_is_refused),
         cmocka_unit_test(damaged_files_never_crash),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);

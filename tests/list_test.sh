@@ -31,7 +31,9 @@ printf 'a: [\n' >"$folder/open.yaml"
 
 says 'kinds' 0 '^policies  *which' "$KVSIM" list
 says 'policies' 0 '^snapkv  *retention  *compression  *keeps' "$KVSIM" list policies
-says 'read policies' 0 '^topk  *read  *loading  *reads' "$KVSIM" list policies
+says 'read policies' 0 '^quest  *read  *loading ' "$KVSIM" list policies
+says 'topk keeps' 0 '^topk  *retention  *compression .*oracle' "$KVSIM" list policies
+says 'topk reads' 0 '^topk  *read  *loading .*oracle' "$KVSIM" list policies
 says 'a policy shows its bounds' 0 'a fraction from 0 to 1' "$KVSIM" list policies snapkv
 says 'a policy shows what a recording must hold' 0 'needs  *q, k, every row$' \
     "$KVSIM" list policies infllm

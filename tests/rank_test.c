@@ -65,11 +65,31 @@ static void ranks_by_the_mean_over_tasks(void **state)
     free(text);
 }
 
+/* An oracle stands in its place and takes no rank. */
+static void the_oracle_has_no_rank(void **state)
+{
+    kv_curve_point at[] = {{.kv_footprint = 0.4, .accuracy = 1},
+                           {.kv_footprint = 0.4, .accuracy = 0.7}};
+    kv_curve curve[] = {CURVE("a", "one", 1, 0.2), CURVE("topk", "one", 0, 0.1)};
+    curve[1].oracle = true;
+    kv_curves curves = {.curve = curve, .curves = 2};
+    kv_diag diag = {0};
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *out = open_memstream(&text, &bytes);
+    assert_int_equal(kv_rank_write(&curves, 0.4, out, &diag), KV_OK);
+    fclose(out);
+    assert_non_null(strstr(text, "\n   -     1.000       40.0      10.0  topk\n"
+                                 "   1     0.700       40.0      20.0  a\n"));
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(interpolates_between_neighbours),
                                        cmocka_unit_test(does_not_look_beyond_the_ends),
-                                       cmocka_unit_test(ranks_by_the_mean_over_tasks)};
+                                       cmocka_unit_test(ranks_by_the_mean_over_tasks),
+                                       cmocka_unit_test(the_oracle_has_no_rank)};
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

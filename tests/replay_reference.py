@@ -89,7 +89,7 @@ def method_policies():
         yield "{chunkkv: {budget: 20, evict: %s, interval: 3, chunk: 5, window: 3, kernel: 1}}" % evict
         yield "{finch: {%s, sinks: 1}}" % common
         yield "{finch: {%s, normalize: false}}" % common
-        yield "{topk_future: {%s}}" % common
+        yield "{topk: {%s}}" % common
         if evict in ("postfill", "chunked"):
             yield "{criticalkv: {%s, window: 5, kernel: 3, norm: value, first_stage: 0.3}}" % common
             yield "{criticalkv: {%s, window: 3, kernel: 1}}" % common

@@ -22,7 +22,8 @@ static kv_err check(const void *config, const kv_mark *mark, kv_diag *diag)
     if ((c->share >= 0) != (c->read_tokens > 0))
         return KV_OK;
     return kv_fail(diag, KV_ERR_INPUT, mark,
-                   "topk: say once how much is read: give either share or read");
+                   "topk: say once how much is read, share or read, or how much is kept, keep or "
+                   "budget");
 }
 
 static int select_best(const kv_read_row *row, int32_t *chosen)
@@ -42,9 +43,10 @@ static int select_best(const kv_read_row *row, int32_t *chosen)
 
 KV_READ_DEFINE(topk) = {
     .name = "topk",
-    .brief = "reads the entries of highest attention: the oracle of read policies",
+    .brief = "with read or share: reads the entries of highest attention, the oracle of reading",
     .cite = "the upper bound that sparse attention is measured against: exact top-k per row",
     .stage = "loading",
+    .oracle = true,
     .config_bytes = sizeof(topk),
     .params = params,
     .phases = KV_READS_PREFILL | KV_READS_DECODE,

@@ -33,7 +33,7 @@ DEFAULTS = {
                       sinks=0, most=10),
     "prompt_compression": dict(evict="never", sinks=1, scores="uniform"),
     "locret": dict(evict="chunked", window=2500, window_in_budget=False, local=100, sinks=0),
-    "topk_future": dict(evict="postfill", window=0, sinks=0),
+    "topk": dict(evict="postfill", window=0, sinks=0),
 }
 PRESETS = {
     ("chunkkv", "kvpress"): dict(group_when="after"),
@@ -223,7 +223,7 @@ def keep_finch(e):
     return [e.choose(h, e.group_score(h, per_head), question) for h in e.heads]
 
 
-def keep_topk_future(e):
+def keep_topk(e):
     future = [i for _, start, end in e.ex.turns for i in range(start - 1, end - 1) if i >= e.b]
     return [e.choose(h, sum(e.A[qh, i][e.keys[h]] for qh in e.group(h) for i in future))
             for h in e.heads] if future else [e.choose(h, np.zeros(len(e.keys[h]))) for h in e.heads]

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * SPDX-FileCopyrightText: The kvsim authors */
+/* Exact top-k of the attention to come: what a retention policy would keep that saw the future. */
 #include "config.h"
 
 #include "policies/retention.h"
@@ -30,11 +31,12 @@ static void score(const kv_event *event, double *out)
 }
 
 /* A bound, not something to deploy: it looks at the queries that are yet to come. */
-KV_RETENTION_DEFINE(topk_future) = {
-    .name = "topk_future",
-    .brief = "keeps what the answers will attend to: the oracle that sees the future",
+KV_RETENTION_DEFINE(topk) = {
+    .name = "topk",
+    .brief = "with keep or budget: keeps what the answers will attend to, the oracle of retention",
     .cite = "exact top-k as the bound of what any choice of entries can recall",
     .stage = "compression",
+    .oracle = true,
     .config_bytes = sizeof(kv_retention_config),
     .params = params,
     .claims = KV_NESTED | KV_COUNTS_FIXED,
