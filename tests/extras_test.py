@@ -119,7 +119,7 @@ def main():
                 expected -= vt[0] * (1 if (u[:, 0] > 0).mean() > 0.5 else -1) / 2
         report(np.abs(filters[1, 1] - expected).max() < 1e-9,
                "Q-Filters directions are the mean over the group of minus the first singular vectors",
-               filters[1, 1] - expected)
+               str(filters[1, 1] - expected))
     print(f"1..{number}")
 
 
