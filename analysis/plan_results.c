@@ -12,6 +12,8 @@
 
 enum { CHOICE, LIMIT, POINT, CASE, TABLES };
 
+enum { MOST_SHOWN = 40 /* configurations; the LIMIT of the query */ };
+
 struct kv_plan_rows {
     kv_results *results;
     long long run_id, first_choice; /* id of choice 0 */
@@ -91,7 +93,8 @@ kv_err kv_plan_rows_limit(kv_plan_rows *rows, const kv_plan_limit_row *r, kv_dia
                           r->metric, r->relation, r->value);
     at = kv__sql_bind(s, at, "tdo", r->nearest_text, none ? NAN : r->nearest,
                       none ? 0 : choice_id(rows, r->nearest_choice));
-    kv__sql_bind(s, at, none ? "n" : "i", (long long)r->alone);
+    at = kv__sql_bind(s, at, none ? "n" : "i", (long long)r->alone);
+    kv__sql_bind(s, at, "t", r->why_none);
     return kv__sql_run(rows->results, s, diag);
 }
 
@@ -103,8 +106,8 @@ kv_err kv_plan_rows_point(kv_plan_rows *rows, const kv_plan_point_row *r, kv_dia
                           (long long)r->devices, r->rate_req_s, r->cost_per_hour);
     at = kv__sql_bind(s, at, "ddddddd", r->accuracy_of_full, r->ttft_p99, r->tpot_p99, r->e2e_p99,
                       r->goodput, r->throughput_tok_s, r->gpu_busy);
-    kv__sql_bind(s, at, "itdi", (long long)r->feasible, r->binding,
-                 isfinite(r->excess) ? r->excess : NAN, (long long)r->pareto);
+    kv__sql_bind(s, at, "itddi", (long long)r->feasible, r->binding,
+                 isfinite(r->excess) ? r->excess : NAN, r->latency, (long long)r->pareto);
     return kv__sql_run(rows->results, s, diag);
 }
 
@@ -174,6 +177,15 @@ static void tell_limit(sqlite3_stmt *row, int number, FILE *out)
     fprintf(out, "%s%s", number == 0 ? "Limits: " : "; ", text_at(row, 0));
 }
 
+/* "1.83 s", or "-" where no request has it. */
+static void tell_time(FILE *out, const char *name, double value, double scale, const char *unit)
+{
+    if (isnan(value))
+        fprintf(out, "%s -", name);
+    else
+        fprintf(out, "%s %.3g %s", name, scale * value, unit);
+}
+
 static void tell_answer(sqlite3_stmt *row, int number, FILE *out)
 {
     double cost = kv__sql_double(row, 3), rate = kv__sql_double(row, 4);
@@ -188,20 +200,37 @@ static void tell_answer(sqlite3_stmt *row, int number, FILE *out)
     if (!isnan(largest))
         fprintf(out, "  keeps the limits up to %s%.3g requests/s; the trace has %.3g\n",
                 sqlite3_column_int(row, 6) ? "more than " : "", largest, rate);
-    fprintf(out, "  TTFT p99 %.3g s, TPOT p99 %.3g ms", kv__sql_double(row, 8),
-            1e3 * kv__sql_double(row, 9));
+    tell_time(out, "  TTFT p99", kv__sql_double(row, 8), 1, "s");
+    tell_time(out, ", TPOT p99", kv__sql_double(row, 9), 1e3, "ms");
     if (!isnan(accuracy))
         fprintf(out, ", accuracy %.1f %% of the full cache's", 100 * accuracy);
     fputs("\n", out);
 }
 
+/* Of a plan that nothing keeps: each limit with its nearest, then those that have none. */
 static void tell_nearest(sqlite3_stmt *row, int number, FILE *out)
 {
+    bool reason = sqlite3_column_type(row, 4) != SQLITE_NULL;
     if (number == 0)
-        fprintf(out, "\n\nNothing that was tried keeps all limits. %s:\n",
-                sqlite3_column_int(row, 2) ? "Relaxing one of these is enough"
-                                           : "All of these together could be kept");
-    fprintf(out, "  %s, with %s\n", text_at(row, 0), text_at(row, 1));
+        fputs("\n\nNothing that was tried keeps all limits.\n", out);
+    if (sqlite3_column_int(row, 3)) /* the first of its kind */
+        fputs(reason                       ? "No value could be kept of\n"
+              : sqlite3_column_int(row, 2) ? "Relaxing one of these is enough:\n"
+                                           : "These together could be kept:\n",
+              out);
+    if (reason)
+        fprintf(out, "  %s: %s\n", text_at(row, 5), text_at(row, 4));
+    else
+        fprintf(out, "  %s, with %s\n", text_at(row, 0), text_at(row, 1));
+}
+
+/* A number in eight columns, "-" if it is not known. */
+static void tell_number(FILE *out, double value)
+{
+    if (isnan(value))
+        fprintf(out, " %8s", "-");
+    else
+        fprintf(out, " %8.4g", value);
 }
 
 static void tell_choice(sqlite3_stmt *row, int number, FILE *out)
@@ -214,13 +243,11 @@ static void tell_choice(sqlite3_stmt *row, int number, FILE *out)
     else
         fprintf(out, "%4d", sqlite3_column_int(row, 0));
     fprintf(out, " %7d", sqlite3_column_int(row, 1));
-    for (int c = 2; c < 7; c++) {
-        double value = kv__sql_double(row, c), scale = c == 5 ? 1e3 : 1;
-        if (isnan(value))
-            fprintf(out, " %8s", "-");
+    for (int c = 2; c < 7; c++)
+        if (c == 3 && sqlite3_column_int(row, 9))
+            fprintf(out, " %8s", "> tried");
         else
-            fprintf(out, " %8.4g", value * scale);
-    }
+            tell_number(out, kv__sql_double(row, c) * (c == 5 ? 1e3 : 1));
     fprintf(out, "  %s", text_at(row, 7));
     if (*text_at(row, 8))
         fprintf(out,
@@ -228,6 +255,23 @@ static void tell_choice(sqlite3_stmt *row, int number, FILE *out)
                                                            : "; a replica less misses %s",
                 text_at(row, 8));
     fputs("\n", out);
+    if (number == MOST_SHOWN - 1 && sqlite3_column_int(row, 10) > MOST_SHOWN)
+        fprintf(out, "     and %d more, in table plan_choice\n",
+                sqlite3_column_int(row, 10) - MOST_SHOWN);
+}
+
+static void tell_front(sqlite3_stmt *row, int number, FILE *out)
+{
+    if (number == 0)
+        fprintf(out, "\nFront of accuracy, cost and latency%s\n%4s %7s %8s %8s %8s %8s %8s  %s\n",
+                sqlite3_column_int(row, 7) ? " (the one nearest to its limit, as a share of it)"
+                                           : "",
+                "", "devices", "per hour", "latency", "TTFT p99", "TPOT p99", "accuracy",
+                "configuration");
+    fprintf(out, "%4s %7d", "", sqlite3_column_int(row, 0));
+    for (int c = 1; c < 6; c++)
+        tell_number(out, kv__sql_double(row, c) * (c == 4 ? 1e3 : 1));
+    fprintf(out, "  %s%s\n", text_at(row, 6), sqlite3_column_int(row, 8) ? "; the answer" : "");
 }
 
 static void tell_case(sqlite3_stmt *row, int number, FILE *out)
@@ -255,21 +299,28 @@ kv_err kv_plan_summary(kv_results *results, long long run_id, FILE *out, kv_diag
          "AND "
          "rank = 1",
          tell_answer},
-        {"SELECT nearest_text, label, alone FROM plan_limit JOIN plan_choice ON plan_choice.id = "
-         "nearest_choice_id WHERE plan_limit.run_id = ? ORDER BY plan_limit.number",
+        {"SELECT nearest_text, label, alone, row_number() OVER (PARTITION BY why_none IS NULL "
+         "ORDER "
+         "BY plan_limit.number) = 1, why_none, text FROM plan_limit LEFT JOIN plan_choice ON "
+         "plan_choice.id = nearest_choice_id WHERE plan_limit.run_id = ? AND (nearest_text IS NOT "
+         "NULL OR why_none IS NOT NULL) ORDER BY why_none IS NOT NULL, plan_limit.number",
          tell_nearest},
         {"SELECT rank, devices, cost_per_hour, max_rate_req_s, ttft_p99, tpot_p99, "
-         "accuracy_of_full, label, binding FROM plan_choice WHERE run_id = ? ORDER BY rank IS "
-         "NULL, "
-         "rank, number LIMIT 40",
+         "accuracy_of_full, label, binding, max_rate_open, count(*) OVER () FROM plan_choice WHERE "
+         "run_id = ? ORDER BY rank IS NULL, rank, number LIMIT 40",
          tell_choice},
+        {"SELECT devices, cost_per_hour, latency, ttft_p99, tpot_p99, accuracy_of_full, label, "
+         "EXISTS (SELECT 1 FROM plan_limit l WHERE l.run_id = f.run_id AND metric NOT IN "
+         "('accuracy', 'goodput', 'throughput_tok_s', 'price')), answer FROM plan_front f WHERE "
+         "run_id = ?",
+         tell_front},
         {"SELECT plan_case.name, label, plan_case.devices, plan_case.choice_id = (SELECT choice_id "
          "FROM plan_case f WHERE f.run_id = plan_case.run_id AND f.number = 0) FROM plan_case LEFT "
          "JOIN plan_choice ON plan_choice.id = choice_id WHERE plan_case.run_id = ? AND "
          "plan_case.number > 0 ORDER BY plan_case.number",
          tell_case}};
     kv_err err = KV_OK;
-    for (int p = 0; p < 5 && err == KV_OK; p++)
+    for (size_t p = 0; p < sizeof parts / sizeof parts[0] && err == KV_OK; p++)
         err = each_row(results, run_id, parts[p].sql, parts[p].tell, out, diag);
     return err;
 }

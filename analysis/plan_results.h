@@ -16,7 +16,8 @@ extern const kv_table kv__plan_tables[];
 typedef struct kv_plan_limit_row {
     const char *text, *metric, *relation;
     double value;
-    const char *nearest_text; /* NULL: something keeps all limits */
+    const char *nearest_text; /* NULL: this limit can be kept, or why_none says why there is none */
+    const char *why_none;     /* NULL: there is one, or none is needed */
     double nearest;
     int nearest_choice; /* -1: none */
     bool alone;         /* relaxing this limit is enough */
@@ -42,6 +43,7 @@ typedef struct kv_plan_point_row {
     int replicas, devices;
     double rate_factor, blocks_factor, rate_req_s, cost_per_hour, accuracy_of_full;
     double ttft_p99, tpot_p99, e2e_p99, goodput, throughput_tok_s, gpu_busy;
+    double latency; /* of the front, s */
     bool feasible, pareto;
     const char *binding;
     double excess;

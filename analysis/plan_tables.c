@@ -14,11 +14,13 @@ static const kv_column limit_columns[] = {
     {"metric", "TEXT NOT NULL", "", "what is limited"},
     {"relation", "TEXT NOT NULL", "", "<= or >="},
     {"value", "REAL NOT NULL", "s, 1/s or fraction", "the bound"},
-    {"nearest_text", "TEXT", "", "the nearest limit that could be kept; NULL: this one is"},
+    {"nearest_text", "TEXT", "",
+     "the nearest limit that could be kept; NULL: this one can be, or see why_none"},
     {"nearest", "REAL", "s, 1/s or fraction", "its bound"},
     {"nearest_choice_id", "INTEGER REFERENCES plan_choice(id)", "", "which configuration keeps it"},
     {"alone", "INTEGER", "",
      "1: relaxing this limit is enough; 0: all that have a nearest must be relaxed together"},
+    {"why_none", "TEXT", "", "why no value of this limit could be kept; NULL: one can"},
     {.name = NULL}};
 
 static const kv_column choice_columns[] = {
@@ -37,12 +39,14 @@ static const kv_column choice_columns[] = {
     {"binding", "TEXT", "",
      "the limit that is missed most: with a replica less or, if infeasible, at all; NULL: none"},
     {"replicas", "INTEGER NOT NULL", "",
-     "least that keep the limits; infeasible: the most that were tried"},
+     "least that keep the limits, of one that is not accurate enough or too dear the other limits; "
+     "if none do, the most that were tried"},
     {"devices", "INTEGER NOT NULL", "", "of all replicas"},
     {"cost_per_hour", "REAL", "", "of all devices; NULL: no price is known"},
     {"rate_req_s", "REAL", "1/s", "requests of the trace per second; NULL: they come at once"},
     {"max_rate_req_s", "REAL", "1/s",
-     "largest rate at which so many replicas keep the limits; NULL: none"},
+     "largest rate at which so many replicas keep the limits, whatever accuracy and price; NULL: "
+     "none"},
     {"max_rate_open", "INTEGER NOT NULL", "", "1 if no rate that was tried missed a limit"},
     {"accuracy", "REAL", "fraction", "of the task that fares worst; NULL: not known"},
     {"accuracy_of_full", "REAL", "fraction", "the same over the full cache's"},
@@ -78,10 +82,12 @@ static const kv_column point_columns[] = {
     {"feasible", "INTEGER NOT NULL", "", "1 if all limits are kept"},
     {"binding", "TEXT", "", "the limit that is missed most, or nearest to it"},
     {"excess", "REAL", "fraction", "by how much of it; NULL: it cannot be kept"},
+    {"latency", "REAL", "fraction or s",
+     "of the front: of the limited latencies the one nearest to its limit, as a share of that; if "
+     "none is limited, ttft_p99"},
     {"pareto", "INTEGER NOT NULL", "",
-     "1 if nothing at the trace's rate is at least as accurate, as cheap and as fast, and better "
-     "in "
-     "one"},
+     "1 if all limits are kept at the trace's rate and nothing else that keeps them is at least as "
+     "accurate, as cheap and as fast, and better in one"},
     {.name = NULL}};
 
 static const kv_column case_columns[] = {

@@ -63,6 +63,16 @@ static const kv_column answer_columns[] = {
     {"next_label, next_cost", "", "", "the runner-up"},
     {.name = NULL}};
 
+static const kv_column front_columns[] = {
+    {"run_id, choice_id, label, device", "", "", "a configuration of a plan"},
+    {"replicas, devices", "", "", "how many of it"},
+    {"cost_per_hour", "", "", "of all devices; NULL: no price is known, devices are compared"},
+    {"accuracy_of_full", "", "fraction", "as in plan_choice"},
+    {"latency", "", "", "as in plan_point"},
+    {"ttft_p99, tpot_p99", "", "s", "likewise"},
+    {"answer", "", "", "1: this is what plan_answer says to run"},
+    {.name = NULL}};
+
 const kv_table kv__view_tables[] = {
     {.name = "critical_rank",
      .help = "Which policy needs the least, per task.",
@@ -135,5 +145,16 @@ const kv_table kv__view_tables[] = {
          "ORDER BY number)) AS limits, n.label AS next_label, n.cost_per_hour AS next_cost FROM "
          "plan_choice c LEFT JOIN plan_choice n ON n.run_id = c.run_id AND n.rank = 2 WHERE "
          "c.rank = 1 ORDER BY c.run_id",
+     .is_view = true},
+    {.name = "plan_front",
+     .help = "What keeps all limits of a plan and is beaten by nothing in accuracy, cost and "
+             "latency together.",
+     .column = front_columns,
+     .rest = "SELECT p.run_id, p.choice_id, c.label, c.device, p.replicas, p.devices, "
+             "p.cost_per_hour, p.accuracy_of_full, p.latency, p.ttft_p99, p.tpot_p99, c.rank = 1 "
+             "AND p.replicas = c.replicas AS answer FROM "
+             "plan_point p JOIN plan_choice c ON c.id = p.choice_id WHERE p.pareto ORDER BY "
+             "p.run_id, coalesce(p.cost_per_hour, p.devices), p.accuracy_of_full DESC, p.latency, "
+             "c.number",
      .is_view = true},
     {.name = NULL}};

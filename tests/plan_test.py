@@ -66,6 +66,11 @@ def keeps(row, limits=None):
     return all(row[name] <= most for name, most in (limits or LIMITS).items())
 
 
+def slack(row, limits=None):
+    """Of the latencies the one nearest to its limit, as a share of it."""
+    return max(row[name] / most for name, most in (limits or LIMITS).items())
+
+
 def test_answer(folder):
     out, done = plan(folder, "plan")
     check("a plan is made", done.returncode == 0, done.stderr)
@@ -83,9 +88,8 @@ def test_answer(folder):
               for m in ("ttft_p99", "tpot_p99", "e2e_p99", "goodput", "throughput_tok_s")), choices)
     check("what it costs is devices times price",
           all(math.isclose(c["cost_per_hour"], c["replicas"] * PRICE[c["device"]]) for c in choices))
-    order = sorted(choices, key=lambda c: (round(c["cost_per_hour"], 9), -c["max_rate_req_s"],
-                                           c["number"]))
-    check("the cheapest comes first, of equals the one that takes more",
+    order = sorted(choices, key=lambda c: (round(c["cost_per_hour"], 9), slack(c), c["number"]))
+    check("the cheapest comes first, of equals the one that is farther from its limits",
           [c["rank"] for c in order] == list(range(1, 7)) and order[0]["verdict"] == "chosen", order)
     bad = []
     for c in choices:
@@ -172,17 +176,133 @@ def test_infeasible(folder):
           near)
 
 
-def test_front(folder, out):
-    points = rows(out, "SELECT * FROM plan_point WHERE rate_factor = 1 AND blocks_factor = 1")
+def front_of(points, limits):
+    """What keeps the limits and is beaten by nothing else that does, in brute force."""
+    kept = [p for p in points if p["rate_factor"] == 1 and p["blocks_factor"] == 1 and keeps(p, limits) and
+            (p["accuracy_of_full"] or 0) >= 0.9]
+
+    def values(p):
+        cost = p["cost_per_hour"] if p["cost_per_hour"] is not None else p["devices"]
+        return -p["accuracy_of_full"], round(cost, 9), slack(p, limits)
 
     def better(a, b):
-        pairs = [(b["accuracy_of_full"], a["accuracy_of_full"]), (a["cost_per_hour"],
-                 b["cost_per_hour"]), (a["ttft_p99"], b["ttft_p99"])]
-        return all(x <= y for x, y in pairs) and any(x < y for x, y in pairs)
+        return all(x <= y for x, y in zip(values(a), values(b))) and values(a) != values(b)
 
-    front = [p for p in points if not any(better(o, p) for o in points)]
-    check("the front is what no other point beats", len(points) > 6 and len(front) > 1 and
-          front == [p for p in points if p["pareto"]], front)
+    return [p for p in kept if not any(better(o, p) for o in kept)]
+
+
+def test_front(folder, out):
+    for path, limits, size in ((out, LIMITS, 2), (os.path.join(folder, "policies.db"),
+                                               {"ttft_p99": 5, "tpot_p99": 0.15}, 3)):
+        points = rows(path, "SELECT * FROM plan_point")
+        front = front_of(points, limits)
+        key = sorted((p["choice_id"], p["replicas"]) for p in front)
+        check("the front is what keeps all limits and no other point beats", len(front) == size and
+              front == [p for p in points if p["pareto"]], front)
+        shown = rows(path, "SELECT * FROM plan_front")
+        answer = rows(path, "SELECT id, replicas FROM plan_choice WHERE rank = 1")[0]
+        check("a view shows it", key == sorted((r["choice_id"], r["replicas"]) for r in shown), shown)
+        check("with the answer in it", [(r["choice_id"], r["replicas"]) for r in shown if r["answer"]] ==
+              [(answer["id"], answer["replicas"])], shown)
+    done = plan(folder, "plan2")[1]
+    lines = done.stdout.split("\nFront of ")[1].split("\n\n")[0].split("\n")[2:]
+    check("and the summary", len(lines) == 2 and lines[0].endswith("; the answer") and
+          lines[0].split()[:2] == ["2", "2.2"] and lines[1].split()[:2] == ["1", "2.9"], lines)
+
+
+def test_reasons(folder):
+    """An answer that nothing keeps names the nearest of every limit, or says why it has none."""
+    def said(name, *sets):
+        out, done = plan(folder, name, *sets)
+        found = rows(out, "SELECT text, nearest_text, why_none FROM plan_limit ORDER BY number")
+        check(name + ": each limit is there, or has a reason", done.returncode == 0 and
+              "Nothing that was tried" in done.stdout and any(
+                  f["nearest_text"] or f["why_none"] for f in found) and not any(
+                  f["nearest_text"] and f["why_none"] for f in found) and all(
+                  (f["nearest_text"] or f["why_none"] or "") in done.stdout for f in found) and
+              "nan" not in done.stdout, done.stdout + done.stderr)
+        return found
+
+    short = "serving.max_context=20"
+    found = said("requests beyond the context", short, "plan.limits=[ttft_p99 <= 2s]")
+    check("it is the context", "1500 of 1500 are longer than the context" in found[0]["why_none"], found)
+    found = said("requests beyond the cache", "serving.kv_blocks=20", "plan.limits=[ttft_p99 <= 2s]")
+    tokens = [sum(map(int, line.split(",")[1:3])) for line in
+              open(os.path.join(EXAMPLES, "requests.csv"), encoding="utf-8").read().splitlines()[1:]]
+    beyond = sum(t - 1 > 19 * 16 for t in tokens)  # one block is reserved; the last token needs none
+    check("it is the cache, and how many", f"{beyond} of 1500" in found[0]["why_none"], (beyond, found))
+    found = said("no accuracy", "plan.limits=[accuracy >= 0.5, ttft_p99 <= 1ms]")
+    check("it is not known, and the latency has a nearest", "accuracy of no configuration is known" in
+          found[0]["why_none"] and found[1]["nearest_text"].startswith("ttft_p99 <= "), found)
+    text = open(os.path.join(EXAMPLES, "plan.yaml"), encoding="utf-8").read()
+    text = text[:text.index("  price:")].replace("requests.csv", os.path.join(EXAMPLES, "requests.csv"))
+    path = write(folder, "free.yaml", text)
+    done = kvsim("plan", path, "-o", os.path.join(folder, "free.db"), "--set",
+                 "plan.limits=[price <= 3, ttft_p99 <= 2s]")
+    check("no price", "price <= 3: the price of no device is known" in done.stdout, done.stdout)
+    found = said("no goodput", "plan.limits=[goodput >= 1]", "serving.goodput={ttft: 1us}")
+    check("none is within its limits", "goodput is 0 in every" in found[0]["why_none"], found)
+    bare = write(folder, "one.csv", "arrival,prompt,output\n0,100,1\n")
+    out = os.path.join(folder, "one.db")
+    done = kvsim("plan", path, "-o", out, "--set", "plan.limits=[tpot_p99 <= 1s]", "--set",
+                 "serving.requests={file: %s, format: csv}" % bare)
+    check("a latency that no request has is a dash, and NULL", done.returncode == 0 and
+          "TPOT p99 -" in done.stdout and "nan" not in done.stdout and rows(
+              out, "SELECT count(*) AS n FROM plan_choice WHERE tpot_p99 IS NULL")[0]["n"] == 6,
+          done.stdout)
+
+
+def test_sweep(folder):
+    """Devices, tiers, policies and chunk sizes are lists, and every combination is a candidate."""
+    text = open(os.path.join(EXAMPLES, "plan.yaml"), encoding="utf-8").read()
+    path = write(folder, "sweep.yaml", text.replace("requests.csv", os.path.join(EXAMPLES, "requests.csv")))
+    out = os.path.join(folder, "sweep.db")
+    done = kvsim("plan", path, "-q", "-o", out, "--set", "serving.device=[h100-sxm, l40s]", "--set",
+                 "serving.tiers={cpu: {capacity: [1GiB, 64GiB]}}", "--set",
+                 "serving.policies=[full, {streaming: {sinks: 4, window: [512, 1024]}}]", "--set",
+                 "serving.chunk_size=[512, 2048]", "--set", "plan.limits=[ttft_p99 <= 2s]")
+    found = rows(out, "SELECT device, policy, params, chunk_size, settings->>'$.tiers.cpu.capacity' AS cpu, "
+                 "rank, max_rate_req_s FROM plan_choice")
+    wanted = {(d, p, c, t) for d in ("h100-sxm", "l40s") for p in ("full", "512", "1024")
+              for c in (512, 2048) for t in ("1GiB", "64GiB")}
+    got = {(f["device"], "full" if f["policy"] == "full" else next(
+        w for w in ("1024", "512") if ":" + w in f["params"]), f["chunk_size"], f["cpu"]) for f in found}
+    check("a plan over devices, tiers, policies and chunk sizes", done.returncode == 0 and
+          len(found) == 24 and got == wanted, (done.stderr, got))
+    check("with a rank and a largest rate for each", sorted(f["rank"] for f in found) ==
+          list(range(1, 25)) and all(f["max_rate_req_s"] > 0 for f in found), found)
+
+
+def test_killed(folder):
+    """A plan that is killed leaves no row of a plan; begun again, it says what it would have said."""
+    tables = ("plan_choice", "plan_point", "plan_limit", "plan_case", "footprint_point")
+    whole, killed = (os.path.join(folder, name) for name in ("whole.db", "killed.db"))
+    example = os.path.join(EXAMPLES, "plan-h100.yaml")
+    kvsim("plan", example, "-q", "-o", whole)
+    began, resumed = 0, True
+    for wait in (0.05, 0.1, 0.2, 0.3, 0.45, 0.6):
+        process = subprocess.Popen([KVSIM, "plan", example, "-q", "-o", killed, "--resume"])
+        try:
+            process.wait(wait)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if os.path.exists(killed) and os.path.getsize(killed) > 0:
+            began += 1
+            done = rows(killed, "SELECT finished_at IS NOT NULL AS done FROM run")
+            count = rows(killed, "SELECT (SELECT count(*) FROM plan_choice) AS n, (SELECT count(*) FROM "
+                         "plan_case) AS cases")[0]
+            resumed = resumed and (count["n"], count["cases"]) in ((0, 0), (5, 5)) and len(done) <= 1
+    check("a killed plan has no rows or all", began > 0 and resumed, began)
+    done = kvsim("plan", example, "-o", killed, "--resume")
+    check("and --resume gives what one run gives", done.returncode == 0 and "\nRun keydiff" in done.stdout and
+          all(rows(whole, f"SELECT * FROM {t}") == rows(killed, f"SELECT * FROM {t}") for t in tables),
+          done.stderr)
+    again = kvsim("plan", example, "-o", killed, "--resume")
+    check("a plan that is done is shown again", again.stdout == done.stdout and len(
+        rows(killed, "SELECT id FROM run")) == 1, again.stdout)
+    done = kvsim("plan", example, "-o", killed, "--resume", "--set", "plan.tolerance=0.1")
+    check("another is not taken up", done.returncode == 2 and "cannot resume" in done.stderr, done.stderr)
 
 
 MODEL = ("model: {name: tiny, layers: 4, hidden_size: 128, vocabulary: 256, mlp: {intermediate_size: 256}, "
@@ -260,18 +380,29 @@ def test_wrong_input(folder):
             ("a share of full of a latency", "plan.limits=[goodput >= 3 of full]", "expected a number"),
             ("a negative accuracy", "plan.limits=[accuracy >= -1]", "above 0"),
             ("no limits", "plan.limits=[]", "limits"),
+            ("goodput without its limits", "plan.limits=[goodput >= 1]", "takes `goodput: {ttft"),
             ("a price for half of the devices", "plan.price={l40s: 1}", "has none"),
             ("a price of nothing", "plan.price={l40s: 0, h100-sxm: 1, a100-80: 1}", "above 0"),
             ("a price of no device", "plan.price={h1000: 1}", "h1000"),
             ("no results", "plan.results=/nowhere.db", "nowhere.db")):
         out, done = plan(folder, "wrong", change)
-        check(name + " is refused", done.returncode == 2 and words in done.stderr and
-              not os.path.exists(out + "-journal"), (done.returncode, done.stderr))
+        check(name + " is refused, and nothing is written", done.returncode == 2 and words in done.stderr
+              and not os.path.exists(out), (done.returncode, done.stderr))
     path = write(folder, "bad.yaml", "model: llama-3.1-8b\nserving:\n  requests: {file: %s, format: "
                  "csv}\n  device: l40s\nplan:\n  limits:\n    - ttft_p99 <= 2s\n    - tpot <= 5ms\n"
                  % os.path.join(EXAMPLES, "requests.csv"))
     done = kvsim("plan", path)
     check("with its place", "bad.yaml:8:7: " in done.stderr and done.returncode == 2, done.stderr)
+    head = ("model: llama-3.1-8b\nserving:\n  requests: {file: %s, format: csv}\n  device: l40s\nplan:\n"
+            "  limits: [ttft_p99 <= 2s]\n" % os.path.join(EXAMPLES, "requests.csv"))
+    for name, line, place in (("price", "  price: {l40: 1}\n", "place.yaml:7:11: "),
+                              ("results", "  results: gone.db\n", "place.yaml:7:12")):
+        done = kvsim("plan", write(folder, "place.yaml", head + line))
+        check("so has " + name, place in done.stderr and done.returncode == 2, done.stderr)
+    done = kvsim("plan", write(folder, "place.yaml", head.replace(
+        os.path.join(EXAMPLES, "requests.csv"), write(folder, "empty.csv", "arrival,prompt,output\n"))))
+    check("a trace without requests is refused", "place.yaml:3:13: " in done.stderr and
+          "has no requests" in done.stderr and done.returncode == 2, done.stderr)
     done = kvsim("plan", os.path.join(EXAMPLES, "serving-chunk-size.yaml"))
     check("no plan in it", done.returncode == 2 and "section `plan`" in done.stderr, done.stderr)
     done = kvsim("plan", "-j", "0", os.path.join(EXAMPLES, "plan.yaml"))
@@ -284,9 +415,12 @@ def main():
         test_rates(folder, out, choices)
         test_blocks(folder)
         test_infeasible(folder)
-        test_front(folder, out)
+        test_reasons(folder)
         test_accuracy(folder)
         test_policies(folder)
+        test_front(folder, out)
+        test_sweep(folder)
+        test_killed(folder)
         test_same_bytes(folder)
         test_wrong_input(folder)
     print("1..%d" % len(RESULTS))

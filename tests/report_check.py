@@ -160,6 +160,10 @@ def served(path, database, trace):
     label, devices = sqlite3.connect(database).execute(
         "SELECT label, devices FROM plan_choice WHERE rank = 1").fetchone()
     assert label in found.text and f"{devices} device" in found.text
+    front = text[text.index("<h3>Front"):text.index("<h3>Configurations")]
+    labels = [html.escape(label) for label, in sqlite3.connect(database).execute(
+        "SELECT c.label FROM plan_point p JOIN plan_choice c ON c.id = choice_id WHERE pareto")]
+    assert front.count("<tr>") == len(labels) + 1 > 2 and all(f">{name}<" in front for name in labels), front
     digest = hashlib.sha256(open(trace, "rb").read()).hexdigest()
     assert digest in found.text, "no hash of the requests"
     spots = re.findall(r'<circle class="spot" data-series="(\d+)" cx="([\d.]+)" cy="([\d.]+)" r="6">'

@@ -200,11 +200,12 @@ static kv_err write_pareto(kv_results *results, const kv_plot_options *canvas, F
         kv__sheet_init(&sheet, canvas, script);
         list_entries(&f, &sheet);
         snprintf(title, sizeof title, "%s: what each configuration costs and gives", f.name);
-        snprintf(caption, sizeof caption,
-                 "Points of a line differ in their replicas. On the front: nothing is at least as "
-                 "accurate, as cheap and as fast, and better in one. Shown: %d of %lld "
-                 "configurations. kvsim %s, run %lld.",
-                 f.series, f.choices, f.version, f.run_id);
+        snprintf(
+            caption, sizeof caption,
+            "Points of a line differ in their replicas. On the front: it keeps all limits, and "
+            "nothing else that does is at least as accurate, as cheap and as fast, and better "
+            "in one. Shown: %d of %lld configurations. kvsim %s, run %lld.",
+            f.series, f.choices, f.version, f.run_id);
         kv__sheet_begin(&sheet, PANELS, title, caption);
         for (int p = 0; p < PANELS && err == KV_OK; p++)
             err = write_panel(results, &f, p, &sheet, diag);

@@ -67,6 +67,9 @@ static void tell_limit(sqlite3_stmt *row, FILE *out)
         write_text(out, row, 1);
         fputs("</code>, with ", out);
         write_text(out, row, 2);
+    } else if (sqlite3_column_type(row, 4) != SQLITE_NULL) {
+        fputs(": no value could be kept, for ", out);
+        write_text(out, row, 4);
     }
     fputs("</li>\n", out);
 }
@@ -86,6 +89,25 @@ static void tell_case(sqlite3_stmt *row, FILE *out)
     fprintf(out, ", %d device%s</li>\n", sqlite3_column_int(row, 2),
             sqlite3_column_int(row, 2) == 1 ? "" : "s");
 }
+
+static const char front_sql[] =
+    "SELECT label, iif(answer, 'yes', NULL), replicas, devices, cost_per_hour, latency, "
+    "ttft_p99, 1e3 * tpot_p99, accuracy_of_full FROM plan_front WHERE run_id = ?";
+
+static const kv_html_column front_columns[] = {
+    {"configuration", NULL, 't'},
+    {"answer", "the cheapest of them", 't'},
+    {"replicas", NULL, 'i'},
+    {"devices", NULL, 'i'},
+    {"per hour", "of all devices", 'r'},
+    {"latency",
+     "of those that are limited the one nearest to its limit, as a share of it; if none is, p99 of "
+     "the TTFT in seconds",
+     'r'},
+    {"TTFT p99 (s)", "99th percentile of the time to the first token", 'r'},
+    {"TPOT p99 (ms)", "99th percentile of the time per further token", 'r'},
+    {"accuracy", "share of the full cache's", 'p'},
+};
 
 static const char choice_sql[] =
     "SELECT rank, label, verdict, binding, replicas, devices, cost_per_hour, max_rate_req_s, "
@@ -113,11 +135,12 @@ static kv_err write_lists(const kv_report *report, FILE *out, kv_diag *diag)
 {
     long long rows;
     fputs("<h3>Limits</h3>\n<ul class=\"words\">\n", out);
-    kv_err err = each(report,
-                      "SELECT l.text, l.nearest_text, c.label, l.alone FROM plan_limit l LEFT JOIN "
-                      "plan_choice c ON c.id = l.nearest_choice_id WHERE l.run_id = ? ORDER BY "
-                      "l.number",
-                      tell_limit, out, &rows, diag);
+    kv_err err = each(
+        report,
+        "SELECT l.text, l.nearest_text, c.label, l.alone, l.why_none FROM plan_limit l LEFT JOIN "
+        "plan_choice c ON c.id = l.nearest_choice_id WHERE l.run_id = ? ORDER BY "
+        "l.number",
+        tell_limit, out, &rows, diag);
     if (err != KV_OK)
         return err;
     fputs("</ul>\n<h3>How sure is it?</h3>\n<ul class=\"words\">\n", out);
@@ -148,6 +171,15 @@ static kv_err write_plan(const kv_report *report, FILE *out, kv_diag *diag)
         fputs("<p class=\"answer\">Nothing that was tried keeps all limits.</p>\n", out);
     if (err == KV_OK)
         err = write_lists(report, out, diag);
+    if (err != KV_OK)
+        return err;
+    if (answers > 0) {
+        fputs("<h3>Front</h3>\n<p>What keeps all limits and is beaten by nothing in accuracy, cost "
+              "and latency together.</p>\n",
+              out);
+        err = kv__html_table(report->results, front_sql, report->run_id, front_columns,
+                             sizeof front_columns / sizeof front_columns[0], out, &rows, diag);
+    }
     if (err != KV_OK)
         return err;
     fputs("<h3>Configurations</h3>\n", out);

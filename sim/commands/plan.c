@@ -13,11 +13,12 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { SET = 256 + 2 };
+enum { RESUME = 256 + 2, SET };
 
 static const kv_option options[] = {
     {'o', "output", "RESULTS.db", "where results go; NAME.db in the current folder if not given"},
     {'j', "jobs", "N", "threads; as many as there are processors if not given"},
+    {0, "resume", NULL, "take up a plan that was stopped in its attention part"},
     {0, "set", "KEY=VALUE", "override a setting of the experiment; may be repeated"},
     {'q', "quiet", NULL, "no progress and no summary"},
     {.name = NULL},
@@ -37,7 +38,7 @@ typedef struct request {
     const char *experiment, *output;
     const char **set;
     int sets, threads;
-    bool quiet, shown;
+    bool resume, quiet, shown;
 } request;
 
 /* --- progress --------------------------------------------------------------------------------- */
@@ -77,6 +78,9 @@ static int take_option(const kv_command *self, int option, request *r)
         if (end != optarg && *end == '\0' && r->threads >= 1 && r->threads <= 1024)
             return KV_EXIT_OK;
         return kv__usage_error(self, "--jobs %s: expected a number from 1 to 1024", optarg);
+    case RESUME:
+        r->resume = true;
+        return KV_EXIT_OK;
     case SET:
         r->set[r->sets++] = optarg;
         return KV_EXIT_OK;
@@ -118,6 +122,15 @@ static kv_err run_attention(const kv_experiment *experiment, kv_attention_job *j
     return err;
 }
 
+/* The results that say accuracies; *out stays NULL if they are this run's own. */
+static kv_err open_accuracy(const kv_experiment *experiment, kv_results **out, kv_diag *diag)
+{
+    if (experiment->plan.results == NULL)
+        return KV_OK;
+    kv_err err = kv_results_open(experiment->plan.results, KV_RESULTS_READ, out, diag);
+    return err == KV_OK ? err : kv_fail_from(diag, &experiment->plan.results_mark);
+}
+
 static kv_err search(const kv_experiment *experiment, kv_run *run, kv_results *results, request *r,
                      kv_diag *diag)
 {
@@ -125,9 +138,7 @@ static kv_err search(const kv_experiment *experiment, kv_run *run, kv_results *r
     kv_plan_options how = {.threads = r->threads, .closure = r, .warn = r->quiet ? NULL : warn};
     if (!r->quiet && isatty(STDERR_FILENO))
         how.progress = show_progress;
-    kv_err err = experiment->plan.results != NULL
-                     ? kv_results_open(experiment->plan.results, KV_RESULTS_READ, &other, diag)
-                     : KV_OK;
+    kv_err err = open_accuracy(experiment, &other, diag);
     bool own = other == NULL && experiment->has_attention;
     if (err == KV_OK)
         err = kv_plan_search(experiment, run, results, own ? results : other,
@@ -152,12 +163,13 @@ static kv_err run_into(const kv_experiment *experiment, kv_attention_job *job, k
                         .seed = experiment->seed,
                         .version = PACKAGE_VERSION};
     if (err == KV_OK)
-        err = kv_run_begin(results, &info, false, &run, diag);
-    if (err == KV_OK)
+        err = kv_run_begin(results, &info, r->resume, &run, diag);
+    bool lacking = err == KV_OK && !kv_run_is_finished(run);
+    if (lacking)
         err = run_attention(experiment, job, run, r, diag);
-    if (err == KV_OK)
+    if (lacking && err == KV_OK)
         err = search(experiment, run, results, r, diag);
-    if (err == KV_OK)
+    if (lacking && err == KV_OK)
         err = kv_run_finish(run, diag);
     if (err == KV_OK && !r->quiet)
         err = kv_plan_summary(results, kv_run_id(run), stdout, diag);
@@ -173,8 +185,12 @@ static kv_err write_results(const kv_experiment *experiment, request *r, kv_diag
     char named[512];
     snprintf(named, sizeof named, "%s.db", experiment->name);
     const char *output = r->output ? r->output : named;
-    kv_err err = KV_OK;
-    if (experiment->has_attention && experiment->plan.results == NULL)
+    kv_results *accuracy = NULL;
+    kv_err err = kv_plan_check(experiment, diag);
+    if (err == KV_OK) /* only to see that it can be opened */
+        err = open_accuracy(experiment, &accuracy, diag);
+    kv_results_close(accuracy);
+    if (err == KV_OK && experiment->has_attention && experiment->plan.results == NULL)
         err = kv_attention_prepare(experiment, r->quiet ? NULL : warn, r, &job, diag);
     if (err == KV_OK)
         err = kv_results_open(output, KV_RESULTS_WRITE, &results, diag);

@@ -8,9 +8,36 @@
 #include "sim/plan/limits.h"
 #include "sim/serving/plan.h"
 
+/* One question to the oracle and its answer. */
+typedef struct kv_plan_sample {
+    int replicas;
+    double speed;  /* times the recorded rate */
+    double blocks; /* times the computed or measured number of KV blocks */
+    kv_plan_measures measures;
+    double rate;         /* requests per second; NaN: all arrive at once */
+    double excess;       /* of the limit that is missed by most; <= 0: all are kept */
+    double but_accuracy; /* the same without limits on accuracy */
+    double of_serving;   /* the same without those on accuracy and price */
+    int binding;         /* that limit; KV_BINDING_* */
+} kv_plan_sample;
+
+enum {
+    KV_BINDING_NONE = -1,
+    KV_BINDING_MEMORY = -2, /* some requests can never fit the cache */
+    KV_BINDING_CONTEXT = -3 /* no request fits the model's context, or none was completed */
+};
+
+struct kv_candidate;
+
+/* Fills in measures.row and rate of a sample whose replicas, speed and blocks are set. Threads ask
+ * at the same time. */
+typedef kv_err (*kv_plan_oracle)(void *closure, const struct kv_candidate *candidate,
+                                 kv_plan_sample *sample, kv_diag *diag);
+
 /* What all candidates share. */
 typedef struct kv_plan_problem {
-    const kv_serving_plan *serving;
+    kv_plan_oracle oracle;
+    void *closure;
     const kv_limit *limit;
     int limits;
     int most_replicas;
@@ -18,20 +45,7 @@ typedef struct kv_plan_problem {
     double tolerance, capacity;
 } kv_plan_problem;
 
-/* One question to the oracle and its answer. */
-typedef struct kv_plan_sample {
-    int replicas;
-    double speed;  /* times the recorded rate */
-    double blocks; /* times the computed or measured number of KV blocks */
-    kv_plan_measures measures;
-    double rate;           /* requests per second; NaN: all arrive at once */
-    double excess;         /* of the limit that is missed by most; <= 0: all are kept */
-    double serving_excess; /* the same without accuracy and price */
-    int binding;           /* that limit; KV_BINDING_NONE, KV_BINDING_MEMORY */
-} kv_plan_sample;
-
-enum { KV_BINDING_NONE = -1, KV_BINDING_MEMORY = -2 /* some requests can never fit */ };
-
+/* A combination of the settings of serving, and what the search found. */
 typedef struct kv_candidate {
     int number;
     kv_serving_point point;
@@ -42,10 +56,12 @@ typedef struct kv_candidate {
     int samples;
     /* The outcome. */
     bool feasible;
-    int replicas;   /* least that keep all limits; if none do, the most that were tried */
+    int replicas;   /* least that keep all limits, or all but those on accuracy or price that no
+                       number of replicas keeps; if none do, the most that were tried */
     int shown;      /* sample with so many replicas */
     int binding;    /* the limit that a replica less misses, or, if not feasible, that is missed */
-    double rate;    /* largest sustainable, requests per second; NaN: none or not asked */
+    double rate;    /* largest at which the limits on serving are kept with so many replicas,
+                       requests per second; NaN: none, or all arrive at once */
     bool rate_open; /* it is more than was tried */
     int fewer_blocks, more_blocks; /* replicas with so much less or more capacity; 0: infeasible */
     int low_accuracy, high_accuracy; /* the same at the ends of the accuracy's interval */
@@ -54,13 +70,17 @@ typedef struct kv_candidate {
 /* Asks until the outcome is known. */
 kv_err kv__candidate_search(kv_candidate *candidate, const kv_plan_problem *problem,
                             kv_diag *diag) KV_MUST_USE;
-/* Asks how many replicas it takes, whatever accuracy and price, so that something is known of what
- * comes nearest to limits that nothing keeps. */
+/* Asks how many replicas it takes, whatever the price, so that something is known of what comes
+ * nearest to limits that nothing keeps. */
 kv_err kv__candidate_relax(kv_candidate *candidate, const kv_plan_problem *problem,
                            kv_diag *diag) KV_MUST_USE;
 void kv__candidate_fini(kv_candidate *candidate);
 
-/* Text of a binding. */
+/* Text of a binding; NULL: nothing binds. */
 const char *kv__binding_text(const kv_plan_problem *problem, int binding);
+
+/* The oracle of `kvsim plan`: replays the requests of a serving plan, which is its closure. */
+kv_err kv__plan_replay(void *closure, const kv_candidate *candidate, kv_plan_sample *sample,
+                       kv_diag *diag) KV_MUST_USE;
 
 #endif

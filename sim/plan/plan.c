@@ -7,9 +7,10 @@
 #include "sim/plan/plan.h"
 
 #include "analysis/plan_results.h"
+#include "models/catalogue.h"
 #include "sim/base/unit.h"
 #include "sim/experiment.h"
-#include "sim/plan/candidate.h"
+#include "sim/plan/rank.h"
 #include "sim/serving/serving_run.h"
 
 #include <math.h>
@@ -26,6 +27,7 @@ typedef struct planner {
     kv_limit *limit;
     kv_candidate *candidate;
     int candidates;
+    kv_plan_field field; /* the same, once all are searched */
     bool priced;
     bool relax; /* the crew asks for what comes nearest */
     /* The crew. */
@@ -45,8 +47,9 @@ static kv_err read_limits(planner *p, kv_diag *diag)
     if (p->limit == NULL)
         return kv_fail_memory(diag);
     for (int i = 0; i < config->limits.count && err == KV_OK; i++)
-        err = kv_limit_parse(config->limits.text[i], NULL, &p->limit[i], diag);
-    p->problem = (kv_plan_problem){.serving = &p->serving,
+        err = kv_limit_parse(config->limits.text[i], &config->limits.mark[i], &p->limit[i], diag);
+    p->problem = (kv_plan_problem){.oracle = kv__plan_replay,
+                                   .closure = &p->serving,
                                    .limit = p->limit,
                                    .limits = config->limits.count,
                                    .most_replicas = (int)config->most_replicas,
@@ -80,8 +83,31 @@ static void warn_of_chunk(const planner *p, const kv_candidate *c)
     p->options->warn(p->options->closure, text);
 }
 
-static kv_err add_candidate(planner *p, int number, kv_results *accuracy, long long run_id,
+static kv_err find_accuracy(planner *p, kv_candidate *c, kv_results *accuracy, long long run_id,
                             kv_diag *diag)
+{
+    double chunk = (double)c->point.chunk_tokens * p->experiment->plan.chunk_scale;
+    kv_err err = kv_plan_accuracy_find(accuracy, run_id, c->point.policy, c->point.params, chunk,
+                                       &c->accuracy, diag);
+    if (err == KV_OK)
+        warn_of_chunk(p, c);
+    return err;
+}
+
+static kv_err check_goodput(const planner *p, const kv_candidate *c, kv_diag *diag)
+{
+    const kv_serving_config *config = &c->point.config;
+    bool defined =
+        config->goodput.ttft_ns > 0 || config->goodput.tpot_ns > 0 || config->goodput.e2e_ns > 0;
+    for (int i = 0; i < p->problem.limits && !defined; i++)
+        if (strcmp(p->limit[i].metric->name, "goodput") == 0)
+            return kv_fail(diag, KV_ERR_INPUT, &p->experiment->plan.limits.mark[i],
+                           "a limit on goodput takes `goodput: {ttft: 2s, tpot: 50ms}` or the like "
+                           "under `serving`, which says what requests count");
+    return KV_OK;
+}
+
+static kv_err add_candidate(planner *p, int number, kv_diag *diag)
 {
     kv_candidate *c = &p->candidate[p->candidates];
     *c = (kv_candidate){.number = number};
@@ -91,35 +117,51 @@ static kv_err add_candidate(planner *p, int number, kv_results *accuracy, long l
     p->candidates++;
     c->devices = (int)c->point.config.tensor_parallel;
     c->price = price_of(&p->experiment->plan, c->point.device) * c->devices;
-    double chunk = (double)c->point.chunk_tokens * p->experiment->plan.chunk_scale;
-    err = kv_plan_accuracy_find(accuracy, run_id, c->point.policy, c->point.params, chunk,
-                                &c->accuracy, diag);
-    if (err == KV_OK)
-        warn_of_chunk(p, c);
+    return check_goodput(p, c, diag);
+}
+
+/* Prices name devices that are candidates or, so that one list serves many plans, known. */
+static kv_err check_prices(const planner *p, kv_diag *diag)
+{
+    const kv_node *price = p->experiment->plan.price;
+    kv_err err = KV_OK;
+    for (int i = 0; price != NULL && i < kv_node_count(price) && err == KV_OK; i++) {
+        kv_mark mark = kv_node_key_mark(price, i);
+        kv_document *known = NULL;
+        bool used = false;
+        for (int n = 0; n < p->candidates; n++)
+            used = used || strcmp(p->candidate[n].point.device->name, kv_node_key(price, i)) == 0;
+        if (!used)
+            err = kv_catalogue_read(KV_SHELF_DEVICES, kv_node_key(price, i), &mark, &known, diag);
+        kv_document_free(known);
+    }
     return err;
 }
 
-static kv_err list_candidates(planner *p, kv_results *accuracy, long long run_id, kv_diag *diag)
+static kv_err list_candidates(planner *p, kv_diag *diag)
 {
     kv_mark mark = kv_node_mark(p->experiment->serving);
     const char *dear = NULL, *unknown = NULL;
     kv_err err = KV_OK;
+    if (p->experiment->plan.price != NULL)
+        mark = kv_node_mark(p->experiment->plan.price);
     p->candidate = calloc((size_t)p->serving.combinations + 1, sizeof *p->candidate);
     if (p->candidate == NULL)
         return kv_fail_memory(diag);
     for (int n = 0; n < p->serving.combinations && err == KV_OK; n++) {
-        err = add_candidate(p, n, accuracy, run_id, diag);
+        err = add_candidate(p, n, diag);
         if (err == KV_OK && isnan(p->candidate[n].price))
             unknown = p->candidate[n].point.device->name;
         else if (err == KV_OK)
             dear = p->candidate[n].point.device->name;
     }
     p->priced = dear != NULL;
+    p->field = (kv_plan_field){&p->problem, p->candidate, p->candidates, p->priced};
     if (err == KV_OK && dear != NULL && unknown != NULL)
         err = kv_fail(diag, KV_ERR_INPUT, &mark,
                       "%s has a price and %s has none; expected `price: {%s: ...}` under `plan`",
                       dear, unknown, unknown);
-    return err;
+    return err == KV_OK ? check_prices(p, diag) : err;
 }
 
 /* --- the crew --------------------------------------------------------------------------------- */
@@ -171,198 +213,44 @@ static kv_err search_all(planner *p, kv_diag *diag)
     return p->err;
 }
 
-static bool any_feasible(const planner *p)
-{
-    for (int n = 0; n < p->candidates; n++)
-        if (p->candidate[n].feasible)
-            return true;
-    return false;
-}
-
-/* --- comparing -------------------------------------------------------------------------------- */
-
-/* What is paid: per hour, or devices where no price is known. */
-static double cost_of(const planner *p, const kv_candidate *c, int replicas)
-{
-    return p->priced ? c->price * replicas : (double)c->devices * replicas;
-}
-
-static double known(double value)
-{
-    return isnan(value) ? -INFINITY : value;
-}
-
-/* Which of two comes first: the cheaper, the more accurate, the one that takes the larger rate, the
- * first in the grid. */
-static bool before(const planner *p, const kv_candidate *a, int a_replicas, const kv_candidate *b,
-                   int b_replicas)
-{
-    double x = cost_of(p, a, a_replicas), y = cost_of(p, b, b_replicas);
-    if (fabs(x - y) > 1e-9 * fmax(x, y))
-        return x < y;
-    x = known(a->accuracy.of_full);
-    y = known(b->accuracy.of_full);
-    if (x != y)
-        return x > y;
-    x = a->rate_open ? INFINITY : known(a->rate);
-    y = b->rate_open ? INFINITY : known(b->rate);
-    return x != y ? x > y : a->number < b->number;
-}
-
-/* The cases of plan_case: where a candidate's replicas stand. */
-typedef struct plan_case {
-    const char *name;
-    size_t offset; /* of an int in kv_candidate; 0: infeasible */
-} plan_case;
-
-static int replicas_in(const kv_candidate *c, const plan_case *which)
-{
-    int replicas;
-    memcpy(&replicas, (const char *)c + which->offset, sizeof replicas);
-    return which->offset == offsetof(kv_candidate, replicas) && !c->feasible ? 0 : replicas;
-}
-
-static int cheapest(const planner *p, const plan_case *which)
-{
-    int best = -1;
-    for (int n = 0; n < p->candidates; n++) {
-        int replicas = replicas_in(&p->candidate[n], which);
-        if (replicas > 0 && (best < 0 || before(p, &p->candidate[n], replicas, &p->candidate[best],
-                                                replicas_in(&p->candidate[best], which))))
-            best = n;
-    }
-    return best;
-}
-
-static int rank_of(const planner *p, int number)
-{
-    const kv_candidate *c = &p->candidate[number];
-    int rank = 1;
-    for (int n = 0; n < p->candidates; n++) {
-        const kv_candidate *other = &p->candidate[n];
-        if (n != number && other->feasible && before(p, other, other->replicas, c, c->replicas))
-            rank++;
-    }
-    return c->feasible ? rank : 0;
-}
-
-/* The latency of the front: the first that is limited, else p99 of the TTFT. */
-static double latency_of(const planner *p, const kv_plan_sample *s)
-{
-    for (int i = 0; i < p->problem.limits; i++)
-        if (p->limit[i].metric->kind == KV_METRIC_SECONDS)
-            return kv_limit_measure(&p->limit[i], &s->measures);
-    return s->measures.row.ttft.p99;
-}
-
-/* Samples that are about the experiment as it stands. */
-static bool is_nominal(const kv_plan_sample *s)
-{
-    return s->speed == 1 && s->blocks == 1 && s->binding != KV_BINDING_MEMORY;
-}
-
-static bool is_dominated(const planner *p, const kv_candidate *c, const kv_plan_sample *s)
-{
-    double mine[3] = {-known(c->accuracy.of_full), cost_of(p, c, s->replicas), latency_of(p, s)};
-    for (int n = 0; n < p->candidates; n++) {
-        const kv_candidate *o = &p->candidate[n];
-        for (int i = 0; i < o->samples; i++) {
-            double other[3] = {-known(o->accuracy.of_full), cost_of(p, o, o->sample[i].replicas),
-                               latency_of(p, &o->sample[i])};
-            int better = 0, worse = 0;
-            for (int k = 0; k < 3; k++) {
-                better += other[k] < mine[k];
-                worse += !(other[k] <= mine[k]);
-            }
-            if (is_nominal(&o->sample[i]) && better > 0 && worse == 0)
-                return true;
-        }
-    }
-    return false;
-}
-
-/* --- nearest limits --------------------------------------------------------------------------- */
-
-/* Four digits, rounded to the side that is easier to keep. */
-static double loosened(const kv_limit *limit, double value)
-{
-    if (!(value > 0) || !isfinite(value))
-        return value;
-    double step = pow(10, floor(log10(value)) - 3), steps = value / step;
-    return (limit->metric->at_least ? floor(steps) : ceil(steps)) * step;
-}
-
-/* By how much other limits than one are missed. */
-static double excess_beside(const planner *p, const kv_plan_sample *s, int limit)
-{
-    double most = -INFINITY;
-    for (int i = 0; i < p->problem.limits; i++)
-        if (i != limit)
-            most = fmax(most, kv_limit_excess(&p->limit[i], &s->measures));
-    return most;
-}
-
-/* The sample that misses a limit (-1: the worst of all) by least, if it keeps the others. */
-static const kv_plan_sample *nearest(const planner *p, int limit, int *choice)
-{
-    const kv_plan_sample *best = NULL;
-    double least = INFINITY;
-    for (int n = 0; n < p->candidates; n++)
-        for (int i = 0; i < p->candidate[n].samples; i++) {
-            const kv_plan_sample *s = &p->candidate[n].sample[i];
-            double excess = limit < 0 ? s->excess : kv_limit_excess(&p->limit[limit], &s->measures);
-            if (!is_nominal(s) || (limit >= 0 && excess_beside(p, s, limit) > 0) ||
-                !(excess < least))
-                continue;
-            least = excess;
-            best = s;
-            *choice = n;
-        }
-    return best;
-}
-
-static void set_nearest(const planner *p, int limit, const kv_plan_sample *s, int choice,
-                        char *text, size_t bytes, kv_plan_limit_row *row)
-{
-    row->nearest = loosened(&p->limit[limit], kv_limit_measure(&p->limit[limit], &s->measures));
-    row->nearest_choice = choice;
-    kv_limit_text(&p->limit[limit], row->nearest, text, bytes);
-    row->nearest_text = text;
-}
+/* --- writing ---------------------------------------------------------------------------------- */
 
 static kv_err write_limits(const planner *p, kv_plan_rows *rows, kv_diag *diag)
 {
-    bool feasible = any_feasible(p), alone = false;
-    int choice = -1;
-    kv_err err = KV_OK;
-    for (int i = 0; i < p->problem.limits && !feasible; i++)
-        alone = alone || nearest(p, i, &choice) != NULL;
-    const kv_plan_sample *together = feasible || alone ? NULL : nearest(p, -1, &choice);
+    kv_plan_nearest *nearest = calloc((size_t)p->problem.limits + 1, sizeof *nearest);
+    bool feasible = kv__plan_any_feasible(&p->field), alone = false;
+    kv_err err = nearest != NULL ? KV_OK : kv_fail_memory(diag);
+    if (err == KV_OK && !feasible)
+        kv__plan_nearest(&p->field, nearest, &alone);
     for (int i = 0; i < p->problem.limits && err == KV_OK; i++) {
         const kv_limit *limit = &p->limit[i];
-        const kv_plan_sample *s = feasible ? NULL : alone ? nearest(p, i, &choice) : together;
+        const kv_plan_nearest *n = &nearest[i];
+        char text[96];
         kv_plan_limit_row row = {.text = limit->text,
                                  .metric = limit->metric->name,
                                  .relation = limit->metric->at_least ? ">=" : "<=",
                                  .value = limit->value,
                                  .nearest_choice = -1,
-                                 .alone = alone};
-        char text[96];
-        if (s != NULL && kv_limit_excess(limit, &s->measures) > 0)
-            set_nearest(p, i, s, choice, text, sizeof text, &row);
+                                 .alone = alone,
+                                 .why_none = !feasible && n->why[0] != '\0' ? n->why : NULL};
+        if (!feasible && n->choice >= 0) {
+            row.nearest = n->value;
+            row.nearest_choice = n->choice;
+            kv_limit_text(limit, n->value, text, sizeof text);
+            row.nearest_text = text;
+        }
         err = kv_plan_rows_limit(rows, &row, diag);
     }
+    free(nearest);
     return err;
 }
-
-/* --- writing ---------------------------------------------------------------------------------- */
 
 static kv_plan_choice_row choice_row(const planner *p, int number)
 {
     const kv_candidate *c = &p->candidate[number];
     const kv_plan_sample *s = &c->sample[c->shown];
     const kv_plan_accuracy *a = &c->accuracy;
-    int rank = rank_of(p, number);
+    int rank = kv__plan_rank(&p->field, number);
     return (kv_plan_choice_row){.policy = c->point.policy,
                                 .params = c->point.params,
                                 .settings = c->point.settings_json,
@@ -413,7 +301,8 @@ static kv_plan_point_row point_row(const planner *p, int number, const kv_plan_s
                                .throughput_tok_s = r->throughput_tok_s,
                                .gpu_busy = r->gpu_busy,
                                .feasible = s->excess <= 0,
-                               .pareto = is_nominal(s) && !is_dominated(p, c, s),
+                               .latency = kv__plan_latency(&p->problem, s),
+                               .pareto = kv__plan_on_front(&p->field, c, s),
                                .binding = kv__binding_text(&p->problem, s->binding),
                                .excess = s->excess};
 }
@@ -424,7 +313,7 @@ static kv_err write_cases(const planner *p, kv_plan_rows *rows, kv_diag *diag)
     double percent = 100 * p->problem.capacity;
     snprintf(fewer, sizeof fewer, "KV blocks are %g %% fewer", percent);
     snprintf(more, sizeof more, "KV blocks are %g %% more", percent);
-    const plan_case cases[] = {
+    const kv_plan_case cases[] = {
         {"as given", offsetof(kv_candidate, replicas)},
         {fewer, offsetof(kv_candidate, fewer_blocks)},
         {more, offsetof(kv_candidate, more_blocks)},
@@ -432,11 +321,11 @@ static kv_err write_cases(const planner *p, kv_plan_rows *rows, kv_diag *diag)
         {"accuracy is at the upper end of its interval", offsetof(kv_candidate, high_accuracy)}};
     kv_err err = KV_OK;
     for (int i = 0; i < 5 && err == KV_OK; i++) {
-        int best = cheapest(p, &cases[i]);
+        int best = kv__plan_best(&p->field, &cases[i]);
         kv_plan_case_row row = {.name = cases[i].name, .choice = best};
         if (best >= 0) {
             const kv_candidate *c = &p->candidate[best];
-            row.replicas = replicas_in(c, &cases[i]);
+            row.replicas = kv__plan_replicas(c, &cases[i]);
             row.devices = c->devices * row.replicas;
             row.cost_per_hour = c->price * row.replicas;
         }
@@ -473,27 +362,77 @@ static void planner_fini(planner *p)
     kv_serving_plan_fini(&p->serving);
 }
 
+/* Reads limits and lists candidates. What policies whose counts depend on attention keep comes from
+ * a profile; before there is one, it is that of the run to come. After an error nothing is owned.
+ */
+static kv_err planner_init(planner *p, const kv_profile_source *profile, kv_diag *diag)
+{
+    const kv_experiment *experiment = p->experiment;
+    kv_err err = kv_serving_plan_init(&p->serving, experiment->serving, experiment->model,
+                                      experiment->seed, diag);
+    if (err != KV_OK)
+        return err;
+    if (profile != NULL)
+        p->serving.profile = *profile;
+    else if (experiment->has_attention)
+        p->serving.replayed = &experiment->attention.points;
+    err = read_limits(p, diag);
+    if (err == KV_OK)
+        err = list_candidates(p, diag);
+    if (err != KV_OK)
+        planner_fini(p);
+    return err;
+}
+
+static kv_err check_requests(const planner *p, kv_diag *diag)
+{
+    kv_mark mark = kv_node_mark(kv_node_find(p->experiment->serving, "requests"));
+    kv_request_reader *reader;
+    kv_request request;
+    kv_err err = kv_request_open(&p->serving.requests, &reader, diag);
+    if (err != KV_OK)
+        return err;
+    err = kv_request_next(reader, &request, diag);
+    kv_request_close(reader);
+    return err != KV_END ? err
+                         : kv_fail(diag, KV_ERR_INPUT, &mark,
+                                   "the trace has no requests; there is nothing to plan for");
+}
+
+kv_err kv_plan_check(const kv_experiment *experiment, kv_diag *diag)
+{
+    planner p = {.experiment = experiment};
+    kv_err err = planner_init(&p, NULL, diag);
+    if (err != KV_OK)
+        return err;
+    err = check_requests(&p, diag);
+    planner_fini(&p);
+    return err;
+}
+
+static kv_err search(planner *p, kv_diag *diag)
+{
+    kv_err err = search_all(p, diag);
+    if (err != KV_OK || kv__plan_any_feasible(&p->field))
+        return err;
+    p->relax = true;
+    return search_all(p, diag);
+}
+
 kv_err kv_plan_search(const kv_experiment *experiment, kv_run *run, kv_results *results,
                       kv_results *accuracy, long long accuracy_run, const kv_plan_options *options,
                       kv_diag *diag)
 {
     planner p = {.experiment = experiment, .options = options};
     kv_plan_rows *rows;
-    kv_err err = kv_serving_plan_init(&p.serving, experiment->serving, experiment->model,
-                                      experiment->seed, diag);
+    kv_profile_source profile = {accuracy_run > 0 ? accuracy : NULL, accuracy_run};
+    kv_err err = planner_init(&p, &profile, diag);
     if (err != KV_OK)
         return err;
-    if (accuracy_run > 0) /* what policies whose counts depend on attention keep */
-        p.serving.profile = (kv_profile_source){accuracy, accuracy_run};
-    err = read_limits(&p, diag);
+    for (int n = 0; n < p.candidates && err == KV_OK; n++)
+        err = find_accuracy(&p, &p.candidate[n], accuracy, accuracy_run, diag);
     if (err == KV_OK)
-        err = list_candidates(&p, accuracy, accuracy_run, diag);
-    if (err == KV_OK)
-        err = search_all(&p, diag);
-    if (err == KV_OK && !any_feasible(&p)) {
-        p.relax = true;
-        err = search_all(&p, diag);
-    }
+        err = search(&p, diag);
     if (err == KV_OK)
         err = kv_serving_note_trace(&p.serving, run, diag);
     if (err == KV_OK)

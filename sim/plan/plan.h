@@ -13,6 +13,7 @@ typedef struct kv_plan_config {
     kv_texts limits;         /* see sim/plan/limits.h; at least one */
     const kv_node *price;    /* {DEVICE: per hour}; NULL: the devices' own */
     char *results;           /* database whose latest run says accuracies; NULL: this run's own */
+    kv_mark results_mark;    /* where that is said; lives as long as the experiment */
     double chunk_scale;      /* chunk size of the attention replay over that of serving */
     long long most_replicas; /* that are tried */
     double tolerance;        /* of the largest rate, as a share of it */
@@ -29,6 +30,10 @@ typedef struct kv_plan_options {
     void (*warn)(void *closure, const char *text);        /* NULL: nobody asks */
     void *closure;
 } kv_plan_options;
+
+/* Finds the mistakes that can be found before anything is written: limits that need what is not
+ * there, devices without a price beside others with one, a trace without requests. */
+kv_err kv_plan_check(const struct kv_experiment *experiment, kv_diag *diag) KV_MUST_USE;
 
 /* Searches and writes tables plan_limit, plan_choice, plan_point and plan_case of a run. accuracy:
  * the database whose run `accuracy_run` (0: the latest) says accuracies; NULL: nothing does. */

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * SPDX-FileCopyrightText: The kvsim authors */
 /* The search of one candidate: replicas by doubling and bisection, then the largest rate, then
- * replicas with fewer and with more KV blocks. */
+ * replicas with fewer and with more KV blocks. What a question comes to is the oracle's. */
 #include "config.h"
 
 #include "sim/plan/candidate.h"
-#include "sim/plan/speed.h"
-#include "sim/serving/serving_run.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -16,9 +14,10 @@ static const double MOST_SPEED = 1024;
 
 const char *kv__binding_text(const kv_plan_problem *problem, int binding)
 {
-    return binding >= 0                   ? problem->limit[binding].text
-           : binding == KV_BINDING_MEMORY ? "every request fits the cache"
-                                          : NULL;
+    return binding >= 0                    ? problem->limit[binding].text
+           : binding == KV_BINDING_MEMORY  ? "every request fits the cache"
+           : binding == KV_BINDING_CONTEXT ? "a request fits the model's context"
+                                           : NULL;
 }
 
 /* --- the oracle ------------------------------------------------------------------------------- */
@@ -35,43 +34,25 @@ static bool is_price(const kv_limit *limit)
 
 static void judge(const kv_plan_problem *problem, kv_plan_sample *s)
 {
-    s->excess = s->serving_excess = -INFINITY;
+    s->excess = s->but_accuracy = s->of_serving = -INFINITY;
     s->binding = KV_BINDING_NONE;
     for (int i = 0; i < problem->limits; i++) {
         const kv_limit *limit = &problem->limit[i];
         double excess = kv_limit_excess(limit, &s->measures);
+        if (!is_accuracy(limit))
+            s->but_accuracy = fmax(s->but_accuracy, excess);
         if (!is_accuracy(limit) && !is_price(limit))
-            s->serving_excess = fmax(s->serving_excess, excess);
+            s->of_serving = fmax(s->of_serving, excess);
         if (excess > s->excess) {
             s->excess = excess;
             s->binding = i;
         }
     }
     if (s->measures.row.rejected_too_large > 0 || s->measures.row.completed == 0) {
-        s->excess = s->serving_excess = INFINITY;
-        s->binding = KV_BINDING_MEMORY;
+        s->excess = s->but_accuracy = s->of_serving = INFINITY;
+        s->binding =
+            s->measures.row.rejected_too_large > 0 ? KV_BINDING_MEMORY : KV_BINDING_CONTEXT;
     }
-}
-
-static kv_err simulate(const kv_candidate *c, const kv_plan_problem *problem, kv_plan_sample *s,
-                       kv_diag *diag)
-{
-    kv_request_reader *reader;
-    kv_serving_point point = c->point; /* shares everything but its settings */
-    int64_t last_ns = 0;
-    double blocks = floor((double)point.settings.kv_blocks * s->blocks);
-    point.settings.kv_blocks = blocks < 1 ? 1 : (int64_t)blocks;
-    point.settings.replicas = s->replicas;
-    kv_err err = kv_request_open(&problem->serving->requests, &reader, diag);
-    if (err != KV_OK)
-        return err;
-    kv_speed speed = {reader, s->speed, 0};
-    kv_serving_source source = s->speed == 1 ? kv_serving_reader(reader) : kv__speed_source(&speed);
-    err = kv_serving_probe(&point, &source, &s->measures.row, &last_ns, diag);
-    kv_request_close(reader);
-    double span = (double)last_ns * 1e-9;
-    s->rate = span > 0 ? (double)(s->measures.row.requests - 1) / span : NAN;
-    return err;
 }
 
 /* The answer to a question, asked at most once: its number in the list. */
@@ -90,7 +71,7 @@ static kv_err ask(kv_candidate *c, const kv_plan_problem *problem, int replicas,
     c->sample = all;
     kv_plan_sample *s = &all[c->samples];
     *s = (kv_plan_sample){.replicas = replicas, .speed = speed, .blocks = blocks};
-    kv_err err = simulate(c, problem, s, diag);
+    kv_err err = problem->oracle(problem->closure, c, s, diag);
     if (err != KV_OK)
         return err;
     s->measures.accuracy = c->accuracy.value;
@@ -113,43 +94,64 @@ static bool accurate(const kv_plan_problem *problem, double value, double of_ful
     return true;
 }
 
-static bool hopeless(const kv_candidate *c, const kv_plan_problem *problem)
+static bool inaccurate(const kv_candidate *c, const kv_plan_problem *problem)
 {
     return !accurate(problem, c->accuracy.value, c->accuracy.of_full);
 }
 
-/* Replicas that are tried. */
-typedef struct range {
-    int least, most;
-} range;
-
-/* The most replicas that a limit on the price allows are at least 1. */
-static range affordable(const kv_candidate *c, const kv_plan_problem *problem)
+/* True if the price of so many replicas is known and keeps the limits on it. */
+static bool affords(const kv_candidate *c, const kv_plan_problem *problem, int replicas)
 {
-    int most = problem->most_replicas;
-    if (problem->fixed_replicas)
-        return (range){(int)c->point.config.replicas, (int)c->point.config.replicas};
+    kv_plan_measures measures = {.price = c->price * replicas};
     for (int i = 0; i < problem->limits; i++)
-        if (is_price(&problem->limit[i]) &&
-            problem->limit[i].value * (1 + KV_LIMIT_ROUNDING) < c->price * most)
-            most = (int)(problem->limit[i].value / c->price * (1 + KV_LIMIT_ROUNDING));
-    return (range){1, most < 1 ? 1 : most};
+        if (is_price(&problem->limit[i]) && kv_limit_excess(&problem->limit[i], &measures) > 0)
+            return false;
+    return true;
 }
 
-/* What a search of replicas looks at. */
-typedef enum kv_search { ALL_LIMITS, SERVING_LIMITS } kv_search;
+/* What a search of replicas looks at: what no number of them can change is left out. */
+typedef enum kv_search { ALL_LIMITS, BUT_ACCURACY, OF_SERVING } kv_search;
 
-/* The least number of replicas that keeps all limits, from a first guess; *out 0: none does. */
-static kv_err find_replicas(kv_candidate *c, const kv_plan_problem *problem, kv_search search,
-                            double blocks, int guess, range tried, int *out, kv_diag *diag)
+/* Replicas that are tried, and what for. */
+typedef struct range {
+    int least, most;
+    kv_search search;
+} range;
+
+static range range_of(const kv_candidate *c, const kv_plan_problem *problem)
+{
+    range r = {1, problem->most_replicas, ALL_LIMITS};
+    if (problem->fixed_replicas)
+        r.least = r.most = (int)c->point.config.replicas;
+    if (!affords(c, problem, r.least)) {
+        r.search = OF_SERVING;
+        return r;
+    }
+    while (!affords(c, problem, r.most))
+        r.most--;
+    r.search = inaccurate(c, problem) ? BUT_ACCURACY : ALL_LIMITS;
+    return r;
+}
+
+static double excess_of(const kv_plan_sample *s, kv_search search)
+{
+    return search == ALL_LIMITS     ? s->excess
+           : search == BUT_ACCURACY ? s->but_accuracy
+                                    : s->of_serving;
+}
+
+/* The least number of replicas that keeps what is looked at, from a first guess; *out 0: none. */
+static kv_err find_replicas(kv_candidate *c, const kv_plan_problem *problem, double blocks,
+                            int guess, range tried, int *out, kv_diag *diag)
 {
     int low = tried.least - 1, high = 0, at; /* missed with `low`, kept with `high` */
     for (int n = guess; high == 0 || high - low > 1;) {
         kv_err err = ask(c, problem, n, 1, blocks, &at, diag);
         if (err != KV_OK)
             return err;
-        const kv_plan_sample *s = &c->sample[at];
-        if ((search == ALL_LIMITS ? s->excess : s->serving_excess) <= 0)
+        if (c->sample[at].binding < KV_BINDING_NONE) /* which no number of replicas changes */
+            break;
+        if (excess_of(&c->sample[at], tried.search) <= 0)
             high = n;
         else
             low = n;
@@ -166,11 +168,12 @@ static kv_err find_replicas(kv_candidate *c, const kv_plan_problem *problem, kv_
 
 kv_err kv__candidate_relax(kv_candidate *c, const kv_plan_problem *problem, kv_diag *diag)
 {
-    range tried = affordable(c, problem);
+    range tried = range_of(c, problem);
     int found;
+    tried.search = OF_SERVING;
     if (!problem->fixed_replicas)
         tried.most = problem->most_replicas;
-    return find_replicas(c, problem, SERVING_LIMITS, 1, tried.least, tried, &found, diag);
+    return find_replicas(c, problem, 1, tried.least, tried, &found, diag);
 }
 
 /* The limit on accuracy that is missed most. */
@@ -186,16 +189,17 @@ static int worst_accuracy(const kv_candidate *c, const kv_plan_problem *problem)
     return worst;
 }
 
-/* What stands in the way of a cheaper answer. */
+/* What stands in the way of a cheaper answer or, if there is none, of this one. */
 static kv_err find_binding(kv_candidate *c, const kv_plan_problem *problem, kv_diag *diag)
 {
     int at;
     kv_err err = ask(c, problem, c->replicas, 1, 1, &c->shown, diag);
-    c->binding = KV_BINDING_NONE;
-    if (err == KV_OK && !c->feasible)
-        c->binding =
-            hopeless(c, problem) ? worst_accuracy(c, problem) : c->sample[c->shown].binding;
-    if (err == KV_OK && c->feasible && c->replicas > 1 && !problem->fixed_replicas) {
+    if (err != KV_OK)
+        return err;
+    c->binding = c->feasible ? KV_BINDING_NONE : c->sample[c->shown].binding;
+    if (!c->feasible && c->binding >= 0 && inaccurate(c, problem))
+        c->binding = worst_accuracy(c, problem);
+    if (c->feasible && c->replicas > 1 && !problem->fixed_replicas) {
         err = ask(c, problem, c->replicas - 1, 1, 1, &at, diag);
         if (err == KV_OK)
             c->binding = c->sample[at].binding;
@@ -205,107 +209,128 @@ static kv_err find_binding(kv_candidate *c, const kv_plan_problem *problem, kv_d
 
 /* --- rate ------------------------------------------------------------------------------------- */
 
-static kv_err keeps(kv_candidate *c, const kv_plan_problem *problem, double speed, bool *out,
-                    kv_diag *diag)
+/* What a rate comes to. More requests are too many, but where a limit asks for more to be served
+ * than there are. */
+typedef enum kv_pace { KEPT, TOO_FEW, TOO_MANY } kv_pace;
+
+/* Requests or answer tokens per second that arrive, as a limit counts them. */
+static double offered(const kv_limit *limit, const kv_plan_sample *s)
+{
+    const kv_serving_row *row = &s->measures.row;
+    bool tokens = strcmp(limit->metric->name, "throughput_tok_s") == 0;
+    return tokens ? s->rate * (double)row->output_tokens / (double)row->requests : s->rate;
+}
+
+/* The end of a replay, when nothing more arrives, takes its share of what is served per second: a
+ * limit may be missed for want of requests though a few more arrive than it asks for. */
+static const double ENDING = 1.25;
+
+static kv_err ask_pace(kv_candidate *c, const kv_plan_problem *problem, double speed, kv_pace *out,
+                       kv_diag *diag)
 {
     int at;
     kv_err err = ask(c, problem, c->replicas, speed, 1, &at, diag);
-    *out = err == KV_OK && c->sample[at].excess <= 0;
+    *out = KEPT;
+    if (err != KV_OK || c->sample[at].of_serving <= 0)
+        return err;
+    *out = c->sample[at].binding < KV_BINDING_NONE ? TOO_MANY : TOO_FEW;
+    for (int i = 0; i < problem->limits; i++) {
+        const kv_limit *limit = &problem->limit[i];
+        if (!is_accuracy(limit) && !is_price(limit) &&
+            kv_limit_excess(limit, &c->sample[at].measures) > 0 &&
+            !(limit->metric->at_least && offered(limit, &c->sample[at]) < ENDING * limit->value))
+            *out = TOO_MANY;
+    }
     return err;
 }
 
-/* Speeds low (kept) and high (missed) a factor of two apart; 0: there is none. */
-static kv_err bracket(kv_candidate *c, const kv_plan_problem *problem, double *low, double *high,
-                      kv_diag *diag)
+/* Speeds: the largest that is kept (0: none is), the largest that is not too fast and the least
+ * that is (0: there is none). */
+typedef struct speeds {
+    double kept, low, high;
+} speeds;
+
+static kv_err try_speed(kv_candidate *c, const kv_plan_problem *problem, double speed, speeds *s,
+                        kv_diag *diag)
 {
-    bool good;
-    kv_err err = keeps(c, problem, 1, &good, diag);
-    *low = good ? 1 : 0;
-    *high = good ? 0 : 1;
-    for (double speed = 1; err == KV_OK && (*low == 0 || *high == 0);) {
-        speed = *high == 0 ? 2 * speed : speed / 2;
-        if (speed > MOST_SPEED || speed < 1 / MOST_SPEED)
-            break;
-        err = keeps(c, problem, speed, &good, diag);
-        if (good)
-            *low = speed;
-        else
-            *high = speed;
-    }
+    kv_pace pace;
+    kv_err err = ask_pace(c, problem, speed, &pace, diag);
+    if (pace == TOO_MANY)
+        s->high = speed;
+    else
+        s->low = speed;
+    if (pace == KEPT)
+        s->kept = speed;
     return err;
 }
 
 static kv_err find_rate(kv_candidate *c, const kv_plan_problem *problem, kv_diag *diag)
 {
-    double low, high, recorded = c->sample[c->shown].rate;
+    speeds s = {0, 0, 0};
+    double recorded = c->sample[c->shown].rate;
     c->rate = NAN;
-    if (isnan(recorded) || hopeless(c, problem) || c->sample[c->shown].binding == KV_BINDING_MEMORY)
+    if (isnan(recorded) || c->sample[c->shown].binding < KV_BINDING_NONE)
         return KV_OK;
-    kv_err err = bracket(c, problem, &low, &high, diag);
-    while (err == KV_OK && low > 0 && high > 0 && high > low * (1 + problem->tolerance)) {
-        bool good;
-        double middle = sqrt(low * high);
-        err = keeps(c, problem, middle, &good, diag);
-        if (good)
-            low = middle;
-        else
-            high = middle;
+    kv_err err = try_speed(c, problem, 1, &s, diag);
+    while (err == KV_OK && (s.low == 0 || s.high == 0)) {
+        double speed = s.high == 0 ? 2 * s.low : s.high / 2;
+        if (speed > MOST_SPEED || speed < 1 / MOST_SPEED)
+            break;
+        err = try_speed(c, problem, speed, &s, diag);
     }
-    if (err == KV_OK && low > 0)
-        c->rate = low * recorded;
-    c->rate_open = low > 0 && high == 0;
+    while (err == KV_OK && s.low > 0 && s.high > s.low * (1 + problem->tolerance))
+        err = try_speed(c, problem, sqrt(s.low * s.high), &s, diag);
+    if (err == KV_OK && s.kept > 0)
+        c->rate = s.kept * recorded;
+    c->rate_open = s.kept > 0 && s.high == 0;
     return err;
 }
 
 /* --- all -------------------------------------------------------------------------------------- */
 
 /* Replicas at the ends of the accuracy's interval. Without an interval nothing changes. */
-static kv_err find_accuracy_ends(kv_candidate *c, const kv_plan_problem *problem, range tried,
-                                 kv_diag *diag)
+static void find_accuracy_ends(kv_candidate *c, const kv_plan_problem *problem, range tried,
+                               int found)
 {
     const kv_plan_accuracy *a = &c->accuracy;
-    bool low = isnan(a->lo) ? !hopeless(c, problem) : accurate(problem, a->lo, a->lo_of_full);
-    bool high = isnan(a->hi) ? !hopeless(c, problem) : accurate(problem, a->hi, a->hi_of_full);
-    int found = c->feasible ? c->replicas : 0;
-    kv_err err = KV_OK;
-    if (hopeless(c, problem) && (low || high))
-        err = find_replicas(c, problem, SERVING_LIMITS, 1, tried.least, tried, &found, diag);
-    c->low_accuracy = low ? found : 0;
-    c->high_accuracy = high ? found : 0;
-    return err;
+    bool as_given = !inaccurate(c, problem);
+    bool low = isnan(a->lo) ? as_given : accurate(problem, a->lo, a->lo_of_full);
+    bool high = isnan(a->hi) ? as_given : accurate(problem, a->hi, a->hi_of_full);
+    bool possible = tried.search != OF_SERVING;
+    c->low_accuracy = possible && low ? found : 0;
+    c->high_accuracy = possible && high ? found : 0;
 }
 
-static kv_err find_sensitivity(kv_candidate *c, const kv_plan_problem *problem, range tried,
-                               kv_diag *diag)
+static kv_err find_capacity_ends(kv_candidate *c, const kv_plan_problem *problem, range tried,
+                                 kv_diag *diag)
 {
-    kv_err err = find_accuracy_ends(c, problem, tried, diag);
     c->fewer_blocks = c->more_blocks = c->feasible ? c->replicas : 0;
-    if (err != KV_OK || problem->capacity == 0 || hopeless(c, problem))
-        return err;
-    err = find_replicas(c, problem, ALL_LIMITS, 1 - problem->capacity, c->replicas, tried,
-                        &c->fewer_blocks, diag);
+    if (problem->capacity == 0 || tried.search != ALL_LIMITS)
+        return KV_OK;
+    kv_err err = find_replicas(c, problem, 1 - problem->capacity, c->replicas, tried,
+                               &c->fewer_blocks, diag);
     if (err == KV_OK)
-        err = find_replicas(c, problem, ALL_LIMITS, 1 + problem->capacity, c->replicas, tried,
-                            &c->more_blocks, diag);
+        err = find_replicas(c, problem, 1 + problem->capacity, c->replicas, tried, &c->more_blocks,
+                            diag);
     return err;
 }
 
 kv_err kv__candidate_search(kv_candidate *c, const kv_plan_problem *problem, kv_diag *diag)
 {
-    range all = affordable(c, problem), tried = all;
+    range tried = range_of(c, problem);
     int found = 0;
-    if (hopeless(c, problem))
-        tried.most = tried.least;
-    kv_err err = find_replicas(c, problem, ALL_LIMITS, 1, tried.least, tried, &found, diag);
-    c->feasible = found > 0;
-    c->replicas = found > 0 ? found : tried.most;
+    kv_err err = find_replicas(c, problem, 1, tried.least, tried, &found, diag);
+    c->feasible = found > 0 && tried.search == ALL_LIMITS;
+    if (err == KV_OK)
+        c->replicas = found > 0                                ? found
+                      : c->sample[0].binding < KV_BINDING_NONE ? tried.least
+                                                               : tried.most;
     if (err == KV_OK)
         err = find_binding(c, problem, diag);
     if (err == KV_OK)
         err = find_rate(c, problem, diag);
-    if (err == KV_OK)
-        err = find_sensitivity(c, problem, all, diag);
-    return err;
+    find_accuracy_ends(c, problem, tried, found);
+    return err == KV_OK ? find_capacity_ends(c, problem, tried, diag) : err;
 }
 
 void kv__candidate_fini(kv_candidate *c)

@@ -3,7 +3,6 @@
 /* Section `plan` of an experiment. */
 #include "config.h"
 
-#include "models/device.h"
 #include "sim/base/unit.h"
 #include "sim/experiment.h"
 #include "sim/plan/limits.h"
@@ -41,7 +40,6 @@ static kv_err check_price(const kv_node *price, kv_diag *diag)
         return kv_fail(diag, KV_ERR_INPUT, &mark,
                        "price: expected a mapping such as {h100-sxm: 2.5}");
     for (int i = 0; i < kv_node_count(price); i++) {
-        kv_device *device;
         kv_mark at = kv_node_mark(kv_node_at(price, i));
         const char *text = kv_node_text(kv_node_at(price, i), NULL);
         double value = 0;
@@ -49,10 +47,6 @@ static kv_err check_price(const kv_node *price, kv_diag *diag)
             !isfinite(value))
             return kv_fail(diag, KV_ERR_INPUT, &at, "price of %s: expected a number above 0",
                            kv_node_key(price, i));
-        kv_err err = kv_device_find(kv_node_key(price, i), &device, diag);
-        if (err != KV_OK)
-            return err;
-        kv_device_free(device);
     }
     return KV_OK;
 }
@@ -60,7 +54,8 @@ static kv_err check_price(const kv_node *price, kv_diag *diag)
 /* Limits have been read as texts; here they are checked, so that a message names their place. */
 static kv_err finish(void *closure, const kv_node *map, kv_diag *diag)
 {
-    const kv_plan_config *config = closure;
+    kv_plan_config *config = closure;
+    const kv_node *results = kv_node_find(map, "results");
     const kv_node *limits = kv_node_find(map, "limits");
     bool list = kv_node_get_kind(limits) == KV_NODE_LIST;
     kv_limit limit;
@@ -69,6 +64,8 @@ static kv_err finish(void *closure, const kv_node *map, kv_diag *diag)
         kv_mark mark = kv_node_mark(list ? kv_node_at(limits, i) : limits);
         err = kv_limit_parse(config->limits.text[i], &mark, &limit, diag);
     }
+    if (results != NULL)
+        config->results_mark = kv_node_mark(results);
     return err == KV_OK && config->price != NULL ? check_price(config->price, diag) : err;
 }
 
