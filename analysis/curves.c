@@ -39,6 +39,42 @@ const char *kv_accuracy_source_text(const char *source)
     return "a proxy: a rule on recorded attention, no accuracy was measured";
 }
 
+static const struct {
+    const char *name, *title, *critical;
+} axes[KV_AXES] = {
+    [KV_AXIS_ENTRIES] = {"entries", "KV footprint (% of full causal attention)",
+                         "critical footprint (%)"},
+    [KV_AXIS_BYTES] = {"bytes", "KV footprint in bytes (% of the full cache's)",
+                       "critical footprint in bytes (%)"},
+    [KV_AXIS_READS] = {"reads", "KV entries read (% of the full cache)", "critical reads (%)"},
+    [KV_AXIS_PREFILL] = {"prefill", "scores computed in prefill (%)", "critical prefill (%)"},
+};
+
+const char *kv_axis_name(kv_axis axis)
+{
+    return axes[axis].name;
+}
+
+const char *kv_axis_title(kv_axis axis)
+{
+    return axes[axis].title;
+}
+
+const char *kv_axis_critical(kv_axis axis)
+{
+    return axes[axis].critical;
+}
+
+bool kv_axis_parse(const char *text, kv_axis *axis)
+{
+    for (int a = 0; a < KV_AXES; a++)
+        if (strcmp(axes[a].name, text) == 0) {
+            *axis = (kv_axis)a;
+            return true;
+        }
+    return false;
+}
+
 void kv_curves_free(kv_curves *curves)
 {
     if (curves == NULL)
@@ -157,10 +193,26 @@ static kv_err check_filter(kv_results *results, long long run_id, const kv_curve
 
 /* --- curves ------------------------------------------------------------------------ */
 
+/* Whether a policy or a part of a combination is the oracle. */
+static bool has_oracle(const char *policy)
+{
+    size_t bytes = strlen(KV_ORACLE_POLICY);
+    for (const char *part = policy; part != NULL; part = strchr(part, '+')) {
+        part += *part == '+';
+        if (strncmp(part, KV_ORACLE_POLICY, bytes) == 0 && (part[bytes] == '+' || !part[bytes]))
+            return true;
+    }
+    return false;
+}
+
 /* Fills a curve from a row that has it; see curve_sql. */
-static kv_err load_curve(sqlite3_stmt *row, kv_curve *curve, kv_diag *diag)
+static kv_err load_curve(sqlite3_stmt *row, kv_axis axis, kv_curve *curve, kv_diag *diag)
 {
     char *status = NULL;
+    int at = axis == KV_AXIS_BYTES ? 16 : 4; /* where the axis' critical footprint stands */
+    const char *saves = (const char *)sqlite3_column_text(row, 15);
+    if (saves != NULL)
+        kv_axis_parse(saves, &curve->saves);
     kv_err err = kv__sql_text(row, 0, &curve->task, diag);
     if (err == KV_OK)
         err = kv__sql_text(row, 1, &curve->policy, diag);
@@ -169,10 +221,10 @@ static kv_err load_curve(sqlite3_stmt *row, kv_curve *curve, kv_diag *diag)
     if (err == KV_OK)
         err = kv__sql_text(row, 3, &curve->source, diag);
     if (err == KV_OK)
-        err = kv__sql_text(row, 4, &status, diag);
+        err = kv__sql_text(row, axis >= KV_AXIS_READS ? 20 : at, &status, diag);
     if (err != KV_OK)
         return err;
-    curve->oracle = strcmp(curve->policy, KV_ORACLE_POLICY) == 0;
+    curve->oracle = has_oracle(curve->policy);
     curve->chunk_tokens = sqlite3_column_int64(row, 5);
     curve->examples = sqlite3_column_int(row, 6);
     curve->points = sqlite3_column_int(row, 7);
@@ -186,12 +238,18 @@ static kv_err load_curve(sqlite3_stmt *row, kv_curve *curve, kv_diag *diag)
                               &curve->lo,           &curve->hi};
     for (int i = 0; i < 6; i++)
         *number[i] = kv__sql_double(row, 8 + i);
+    if (axis == KV_AXIS_BYTES) {
+        curve->kv_footprint = kv__sql_double(row, 17);
+        curve->first_crossing = NAN;
+        curve->lo = kv__sql_double(row, 18);
+        curve->hi = kv__sql_double(row, 19);
+    }
     free(status);
     return KV_OK;
 }
 
-static kv_err load_curve_points(kv_results *results, sqlite3_stmt *rows, kv_curve *curve,
-                                kv_diag *diag)
+static kv_err load_curve_points(kv_results *results, sqlite3_stmt *rows, kv_axis axis,
+                                kv_curve *curve, kv_diag *diag)
 {
     int count = 0;
     kv_err err = KV_OK;
@@ -199,12 +257,40 @@ static kv_err load_curve_points(kv_results *results, sqlite3_stmt *rows, kv_curv
     if (curve->point == NULL)
         return kv_fail_memory(diag);
     while (count < curve->points && (err = kv__sql_step(results, rows, diag)) == KV_OK)
-        curve->point[count++] = (kv_curve_point){kv__sql_double(rows, 0), kv__sql_double(rows, 1),
-                                                 kv__sql_double(rows, 2), kv__sql_double(rows, 3),
-                                                 kv__sql_double(rows, 4)};
+        curve->point[count++] =
+            (kv_curve_point){.keep = kv__sql_double(rows, 0),
+                             .kv_footprint = kv__sql_double(rows, 1 + (int)axis),
+                             .amount = {kv__sql_double(rows, 1), kv__sql_double(rows, 2),
+                                        kv__sql_double(rows, 3), kv__sql_double(rows, 4)},
+                             .accuracy = kv__sql_double(rows, 5),
+                             .lo = kv__sql_double(rows, 6),
+                             .hi = kv__sql_double(rows, 7)};
     sqlite3_reset(rows);
     curve->points = count;
     return err == KV_END ? KV_OK : err;
+}
+
+/* Results hold critical footprints in entries and bytes; those in reads are found from the points,
+ * without intervals. */
+static kv_err find_critical(kv_curve *curve, kv_diag *diag)
+{
+    kv_critical found;
+    kv_sample *sample = calloc((size_t)curve->points + 1, sizeof *sample);
+    if (sample == NULL)
+        return kv_fail_memory(diag);
+    for (int p = 0; p < curve->points; p++)
+        sample[p] = (kv_sample){curve->point[p].kv_footprint, curve->point[p].accuracy};
+    curve->has_critical =
+        !isnan(curve->threshold) &&
+        kv_critical_find(sample, curve->points, curve->threshold * curve->full_accuracy, &found);
+    if (curve->has_critical) {
+        curve->status = found.status;
+        curve->kv_footprint = found.last_crossing;
+        curve->first_crossing = found.first_crossing;
+    }
+    curve->lo = curve->hi = NAN;
+    free(sample);
+    return KV_OK;
 }
 
 /* One row per curve of a run and turn. The weakest source is the greatest but measured. */
@@ -212,7 +298,8 @@ static const char curve_sql[] =
     "SELECT p.task, p.policy, p.label, "
     "coalesce(max(CASE WHEN p.accuracy_source <> 'measured' THEN p.accuracy_source END), "
     "'measured'), c.status, p.chunk_size, max(p.n_examples), count(*), c.threshold, "
-    "c.full_accuracy, c.kv_footprint, c.first_crossing, c.lo, c.hi, p.curve "
+    "c.full_accuracy, c.kv_footprint, c.first_crossing, c.lo, c.hi, p.curve, p.saves, "
+    "c.bytes_status, c.kv_footprint_bytes, c.bytes_lo, c.bytes_hi, NULL "
     "FROM footprint_point p LEFT JOIN critical_footprint c ON c.run_id = p.run_id AND "
     "c.task = p.task AND c.turn IS p.turn AND c.policy = p.policy AND c.params = p.curve AND "
     "c.chunk_size IS p.chunk_size "
@@ -220,9 +307,12 @@ static const char curve_sql[] =
     "GROUP BY p.task, p.policy, p.curve, p.chunk_size ORDER BY p.task, min(p.id)";
 
 static const char point_sql[] =
-    "SELECT keep, kv_footprint, accuracy, accuracy_lo, accuracy_hi FROM footprint_point "
+    "SELECT keep, kv_footprint, kv_footprint_bytes, kv_reads, kv_reads_prefill, accuracy, "
+    "accuracy_lo, accuracy_hi "
+    "FROM footprint_point "
     "WHERE run_id = ?1 AND turn IS nullif(?2, 0) AND task = ?3 AND policy = ?4 AND curve = ?5 AND "
-    "chunk_size IS nullif(?6, 0) ORDER BY kv_footprint, id";
+    "chunk_size IS nullif(?6, 0) ORDER BY CASE ?7 WHEN 1 THEN kv_footprint_bytes WHEN 2 THEN "
+    "kv_reads WHEN 3 THEN kv_reads_prefill ELSE kv_footprint END, id";
 
 static kv_err grow(kv_curves *out, kv_diag *diag)
 {
@@ -259,16 +349,18 @@ static kv_err load_curves(kv_results *results, const kv_curve_filter *filter, kv
             break;
         kv_curve *curve = &out->curve[out->curves++];
         *curve = (kv_curve){0};
-        err = load_curve(rows, curve, diag);
+        err = load_curve(rows, filter->axis, curve, diag);
         if (err == KV_OK && !is_wanted(filter, curve)) {
             drop_last(out);
             continue;
         }
-        kv__sql_bind(points, 1, "iittti", out->run_id, (long long)filter->turn, curve->task,
+        kv__sql_bind(points, 1, "iitttii", out->run_id, (long long)filter->turn, curve->task,
                      curve->policy, (const char *)sqlite3_column_text(rows, 14),
-                     curve->chunk_tokens);
+                     curve->chunk_tokens, (long long)filter->axis);
         if (err == KV_OK)
-            err = load_curve_points(results, points, curve, diag);
+            err = load_curve_points(results, points, filter->axis, curve, diag);
+        if (err == KV_OK && filter->axis >= KV_AXIS_READS)
+            err = find_critical(curve, diag);
     }
     sqlite3_finalize(rows);
     sqlite3_finalize(points);
@@ -417,6 +509,7 @@ kv_err kv_curves_load(kv_results *results, const kv_curve_filter *filter, kv_cur
     kv_curves *curves = calloc(1, sizeof *curves);
     if (curves == NULL)
         return kv_fail_memory(diag);
+    curves->axis = filter->axis;
     kv_err err = load_run(results, filter->run_id, curves, diag);
     if (err == KV_OK)
         err = check_filter(results, curves->run_id, filter, diag);

@@ -11,21 +11,41 @@
 /* The policy whose curves bound those of the others. */
 #define KV_ORACLE_POLICY "topk"
 
+/* What amounts are counted in. */
+typedef enum kv_axis {
+    KV_AXIS_ENTRIES, /* kv_footprint */
+    KV_AXIS_BYTES,   /* kv_footprint_bytes */
+    KV_AXIS_READS,   /* kv_reads */
+    KV_AXIS_PREFILL, /* kv_reads_prefill */
+    KV_AXES
+} kv_axis;
+
+/* "entries", "bytes", "reads", "prefill". */
+const char *kv_axis_name(kv_axis axis);
+/* What stands along it: "KV footprint in bytes (% of full causal attention)". */
+const char *kv_axis_title(kv_axis axis);
+/* The same of critical footprints: "critical footprint (%)". */
+const char *kv_axis_critical(kv_axis axis);
+/* Reads such a name; false if it is none. */
+bool kv_axis_parse(const char *text, kv_axis *axis);
+
 typedef struct kv_curve_point {
-    double keep;         /* NaN: none */
-    double kv_footprint; /* fraction */
-    double accuracy;     /* NaN: not known, as below */
-    double lo, hi;       /* its interval */
+    double keep;            /* NaN: none */
+    double kv_footprint;    /* fraction, along the axis that was asked for */
+    double amount[KV_AXES]; /* along each axis; NaN: not known */
+    double accuracy;        /* NaN: not known, as below */
+    double lo, hi;          /* its interval */
 } kv_curve_point;
 
 /* One curve of one task: a policy under one chunk size, over its budgets. */
 typedef struct kv_curve {
     char *task;
     char *policy;
-    char *label; /* policy and settings in few words, without the chunk size */
-    char *title; /* the same, for legends: where it is long, without the settings that all
-                  * curves of the policy share */
-    bool oracle; /* of exact top-k, which knows what is yet to come: the bound of the others */
+    char *label;   /* policy and settings in few words, without the chunk size */
+    char *title;   /* the same, for legends: where it is long, without the settings that all
+                    * curves of the policy share */
+    kv_axis saves; /* what to compare the policy by */
+    bool oracle;   /* of exact top-k, which knows what is yet to come: the bound of the others */
     long long chunk_tokens; /* 0: whole */
     int examples;
     char *source;          /* weakest accuracy_source of its points */
@@ -49,6 +69,7 @@ typedef struct kv_curves {
     char *interval;    /* what the accuracy intervals contain */
     long long seed;
     double confidence;
+    kv_axis axis;    /* of all footprints, critical ones too */
     kv_curve *curve; /* by task, then as the experiment lists them */
     int curves;
 } kv_curves;
@@ -58,6 +79,7 @@ typedef struct kv_curves {
 typedef struct kv_curve_filter {
     long long run_id;         /* 0: the latest */
     int turn;                 /* 0: all turns together */
+    kv_axis axis;             /* what footprints count; critical ones in reads have no intervals */
     const char *const *tasks; /* names; NULL: all */
     int task_count;
     const char *const *policies; /* policy names or labels; NULL: all */

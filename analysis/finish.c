@@ -118,26 +118,71 @@ static double close_end(double end, bool is_hi, const kv_critical *critical)
     return end > 0 ? critical->largest : NAN;
 }
 
-/* Resamples the crossing of a curve. scratch: [points], crossing: [resamples]. */
-static void resample_crossing(const kv_task_set *set, const reference *full,
-                              const kv_summary *point, int points, int s, kv_sample *scratch,
-                              double *crossing)
+/* The axis on which a curve may cross its target. */
+typedef enum axis { ENTRIES, BYTES } axis;
+
+static double footprint_of(const kv_slot *slot, axis along)
 {
-    double threshold = set->plan->info.critical.threshold;
-    const double *target = full->has_summary ? full->summary.slot[s].accuracy_sample : full->sample;
-    for (int r = 0; r < set->bootstrap.resamples; r++) {
+    return slot->mean.value[along == BYTES ? KV_M_FOOTPRINT_BYTES : KV_M_FOOTPRINT];
+}
+
+static const double *samples_of(const kv_slot *slot, axis along)
+{
+    return along == BYTES ? slot->bytes_sample : slot->footprint_sample;
+}
+
+/* A curve of one slot, to be searched. */
+typedef struct search {
+    const kv_task_set *set;
+    const reference *full;
+    const kv_summary *point; /* [points] */
+    int points, slot;
+    kv_sample *scratch; /* [points] */
+    double *crossing;   /* [resamples] */
+} search;
+
+static void resample_crossing(const search *c, axis along)
+{
+    double threshold = c->set->plan->info.critical.threshold;
+    const double *target =
+        c->full->has_summary ? c->full->summary.slot[c->slot].accuracy_sample : c->full->sample;
+    for (int r = 0; r < c->set->bootstrap.resamples; r++) {
         kv_critical critical;
-        for (int p = 0; p < points; p++)
-            scratch[p] = (kv_sample){point[p].slot[s].footprint_sample[r],
-                                     point[p].slot[s].accuracy_sample[r]};
-        crossing[r] = NAN;
+        for (int p = 0; p < c->points; p++) {
+            const kv_slot *slot = &c->point[p].slot[c->slot];
+            c->scratch[p] = (kv_sample){samples_of(slot, along)[r], slot->accuracy_sample[r]};
+        }
+        c->crossing[r] = NAN;
         if (isnan(target[r]) ||
-            !kv_critical_find(scratch, points, threshold * target[r], &critical))
+            !kv_critical_find(c->scratch, c->points, threshold * target[r], &critical))
             continue;
-        crossing[r] = critical.status == KV_CRITICAL_OK       ? critical.last_crossing
-                      : critical.status == KV_CRITICAL_ALWAYS ? -INFINITY
-                                                              : INFINITY;
+        c->crossing[r] = critical.status == KV_CRITICAL_OK       ? critical.last_crossing
+                         : critical.status == KV_CRITICAL_ALWAYS ? -INFINITY
+                                                                 : INFINITY;
     }
+}
+
+/* Where the curve crosses threshold x the reference accuracy on an axis, and the interval of it. */
+static kv_crossing find_crossing(const search *c, axis along, double reference_accuracy)
+{
+    const kv_critical_info *info = &c->set->plan->info.critical;
+    kv_crossing out = {
+        .critical = {.last_crossing = NAN, .first_crossing = NAN}, .lo = NAN, .hi = NAN};
+    double lo, hi;
+    for (int p = 0; p < c->points; p++) {
+        const kv_slot *slot = &c->point[p].slot[c->slot];
+        c->scratch[p] = (kv_sample){footprint_of(slot, along), slot->accuracy};
+    }
+    out.known = !isnan(reference_accuracy) &&
+                kv_critical_find(c->scratch, c->points, info->threshold * reference_accuracy,
+                                 &out.critical);
+    if (!out.known)
+        return out;
+    resample_crossing(c, along);
+    kv_interval(c->crossing, c->set->bootstrap.resamples, info->confidence, &lo, &hi);
+    out.lo = close_end(lo, false, &out.critical);
+    out.hi = close_end(hi, true, &out.critical);
+    return out;
 }
 
 static kv_critical_row *new_critical(finisher *f, kv_diag *diag)
@@ -168,36 +213,33 @@ static const char *weakest_source(const finisher *f, const kv_summary *point, in
 static kv_err add_critical(finisher *f, const kv_task_set *set, const reference *full,
                            const kv_summary *point, int points, int s, kv_diag *diag)
 {
-    kv_sample *scratch = malloc((size_t)points * sizeof *scratch + 1);
-    double *crossing = malloc((size_t)set->bootstrap.resamples * sizeof *crossing + 1);
-    kv_err err = scratch && crossing ? KV_OK : kv_fail_memory(diag);
+    search c = {set,
+                full,
+                point,
+                points,
+                s,
+                malloc((size_t)points * sizeof *c.scratch + 1),
+                malloc((size_t)set->bootstrap.resamples * sizeof *c.crossing + 1)};
+    kv_err err = c.scratch && c.crossing ? KV_OK : kv_fail_memory(diag);
     double reference_accuracy = full->has_summary ? full->summary.slot[s].accuracy : full->score;
-    const kv_critical_info *info = &set->plan->info.critical;
-    kv_critical critical;
-    for (int p = 0; p < points && err == KV_OK; p++)
-        scratch[p] =
-            (kv_sample){point[p].slot[s].mean.value[KV_M_FOOTPRINT], point[p].slot[s].accuracy};
-    if (err == KV_OK && !isnan(reference_accuracy) &&
-        kv_critical_find(scratch, points, info->threshold * reference_accuracy, &critical)) {
+    kv_crossing entries = {.known = false};
+    if (err == KV_OK)
+        entries = find_crossing(&c, ENTRIES, reference_accuracy);
+    if (err == KV_OK && entries.known) {
         kv_critical_row *row = new_critical(f, diag);
         err = row ? KV_OK : KV_ERR_MEMORY;
-        if (row != NULL) {
-            double lo, hi;
-            resample_crossing(set, full, point, points, s, scratch, crossing);
-            kv_interval(crossing, set->bootstrap.resamples, info->confidence, &lo, &hi);
-            *row = (kv_critical_row){set->task,
-                                     s,
-                                     point[0].point,
-                                     reference_accuracy,
-                                     critical,
-                                     close_end(lo, false, &critical),
-                                     close_end(hi, true, &critical),
-                                     points,
-                                     weakest_source(f, point, points, s)};
-        }
+        if (row != NULL)
+            *row = (kv_critical_row){.task = set->task,
+                                     .turn = s,
+                                     .point = point[0].point,
+                                     .full_accuracy = reference_accuracy,
+                                     .entries = entries,
+                                     .bytes = find_crossing(&c, BYTES, reference_accuracy),
+                                     .points = points,
+                                     .source = weakest_source(f, point, points, s)};
     }
-    free(scratch);
-    free(crossing);
+    free(c.scratch);
+    free(c.crossing);
     return err;
 }
 

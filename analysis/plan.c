@@ -124,9 +124,10 @@ static kv_err store_points(kv_run *run, const kv_points_plan *plan, kv_diag *dia
     kv_err err = prepare_insert(results, "attention_point", &insert, diag);
     for (int p = 0; p < plan->points && err == KV_OK; p++) {
         const kv_point_info *point = &plan->point[p];
-        kv__sql_bind(insert, 1, "iitttttodi", kv_run_id(run), (long long)p, point->policy,
-                     point->params_json, point->curve_json, point->label, point->task,
-                     point->chunk_tokens, point->keep, (long long)point->calibration_only);
+        kv__sql_bind(insert, 1, "iittttttodi", kv_run_id(run), (long long)p, point->policy,
+                     point->params_json, point->curve_json, point->label,
+                     point->saves ? point->saves : "entries", point->task, point->chunk_tokens,
+                     point->keep, (long long)point->calibration_only);
         err = kv__sql_run(results, insert, diag);
     }
     sqlite3_finalize(insert);
@@ -218,6 +219,7 @@ void kv__plan_free(kv_plan *plan)
         free_text(point->params_json);
         free_text(point->curve_json);
         free_text(point->label);
+        free_text(point->saves);
         free_text(point->task);
     }
     for (int e = 0; e < plan->info.examples; e++) {
@@ -254,10 +256,12 @@ static kv_err load_point(sqlite3_stmt *row, kv_point_info *point, kv_diag *diag)
     if (err == KV_OK)
         err = load_text(row, 3, &point->label, diag);
     if (err == KV_OK)
-        err = load_text(row, 4, &point->task, diag);
-    point->chunk_tokens = sqlite3_column_int64(row, 5);
-    point->keep = kv__sql_double(row, 6);
-    point->calibration_only = sqlite3_column_int(row, 7) != 0;
+        err = load_text(row, 4, &point->saves, diag);
+    if (err == KV_OK)
+        err = load_text(row, 5, &point->task, diag);
+    point->chunk_tokens = sqlite3_column_int64(row, 6);
+    point->keep = kv__sql_double(row, 7);
+    point->calibration_only = sqlite3_column_int(row, 8) != 0;
     return err;
 }
 
@@ -290,7 +294,7 @@ static kv_err load_points(kv_results *results, long long run_id, kv_plan *plan, 
                        "SELECT count(*) FROM attention_point WHERE run_id = ?", "i", run_id);
     if (err == KV_OK)
         err = kv__sql_prepare(results,
-                              "SELECT policy, params, curve, label, task, chunk_size, keep, "
+                              "SELECT policy, params, curve, label, saves, task, chunk_size, keep, "
                               "calibration_only FROM attention_point WHERE run_id = ? "
                               "ORDER BY number",
                               &rows, diag);

@@ -23,6 +23,9 @@ typedef struct kv_point_info {
     const char *curve_json; /* the same without the budget: points with equal policy, curve_json and
                              * chunk_tokens lie on one curve */
     const char *label;      /* the curve in few words for legends: "snapkv chunked, window 16" */
+    const char
+        *saves;             /* what the policy saves: "entries", "bytes" (where a transform is part
+                             * of it), "reads" (a read policy) or "prefill" (of prefill alone); NULL: entries */
     const char *task;       /* replayed on this task only; NULL: on all */
     long long chunk_tokens; /* 0: whole (NULL in the database) */
     double keep;            /* fraction kept, NaN: the policy has none (NULL in the database) */

@@ -10,10 +10,11 @@
 
 /* One policy under one chunk size, all tasks together. */
 typedef struct line {
-    const kv_curve *curve;                   /* of the first task */
-    double accuracy, kv_footprint, critical; /* means over tasks; NaN: not known in one of them */
-    double least;                            /* least footprint of its curve, mean over tasks */
+    const kv_curve *curve;             /* of the first task */
+    double accuracy, amount, critical; /* means over tasks; NaN: not known in one of them */
+    double least;                      /* least amount of its curve, mean over tasks */
     int tasks, order;
+    bool beaten; /* other settings of the policy do better */
 } line;
 
 /* Full, which the others are measured against, and the oracle, which bounds them, have no rank. */
@@ -22,27 +23,54 @@ static bool is_reference(const kv_curve *curve)
     return curve->oracle || strcmp(curve->policy, "full") == 0;
 }
 
-kv_ranked kv_rank_at(const kv_curve *curve, double kv_footprint)
+/* A curve along what its policy saves. */
+typedef struct track {
+    kv_sample *sample; /* [points], ascending */
+    int points;
+} track;
+
+static int by_amount(const void *a, const void *b)
 {
-    const kv_curve_point *p = curve->point;
-    int n = curve->points;
-    if (n == 0 || p[0].kv_footprint > kv_footprint)
-        return (kv_ranked){NAN, NAN};
-    for (int i = 0; i + 1 < n; i++)
-        if (p[i + 1].kv_footprint > kv_footprint) {
-            double along =
-                (kv_footprint - p[i].kv_footprint) / (p[i + 1].kv_footprint - p[i].kv_footprint);
-            return (kv_ranked){p[i].accuracy + along * (p[i + 1].accuracy - p[i].accuracy),
-                               kv_footprint};
-        }
-    return (kv_ranked){p[n - 1].accuracy, p[n - 1].kv_footprint};
+    const kv_sample *x = a, *y = b;
+    return (x->footprint > y->footprint) - (x->footprint < y->footprint);
 }
 
-static double critical_of(const kv_curve *curve)
+static kv_err track_init(track *out, const kv_curve *curve, kv_diag *diag)
 {
-    if (!curve->has_critical || curve->status == KV_CRITICAL_NEVER)
+    *out = (track){calloc((size_t)curve->points + 1, sizeof *out->sample), 0};
+    if (out->sample == NULL)
+        return kv_fail_memory(diag);
+    for (int p = 0; p < curve->points; p++)
+        if (!isnan(curve->point[p].amount[curve->saves]))
+            out->sample[out->points++] =
+                (kv_sample){curve->point[p].amount[curve->saves], curve->point[p].accuracy};
+    qsort(out->sample, (size_t)out->points, sizeof *out->sample, by_amount);
+    return KV_OK;
+}
+
+kv_ranked kv_rank_at(const kv_sample *sample, int samples, double limit)
+{
+    if (samples == 0 || sample[0].footprint > limit)
+        return (kv_ranked){NAN, NAN};
+    for (int i = 0; i + 1 < samples; i++)
+        if (sample[i + 1].footprint > limit) {
+            const kv_sample *p = &sample[i];
+            double along = (limit - p[0].footprint) / (p[1].footprint - p[0].footprint);
+            return (kv_ranked){p[0].accuracy + along * (p[1].accuracy - p[0].accuracy), limit};
+        }
+    return (kv_ranked){sample[samples - 1].accuracy, sample[samples - 1].footprint};
+}
+
+/* The least amount at which accuracy still is the threshold times the full one. */
+static double critical_of(const kv_curve *curve, track *along)
+{
+    kv_critical found;
+    if (!curve->has_critical ||
+        !kv_critical_find(along->sample, along->points, curve->threshold * curve->full_accuracy,
+                          &found) ||
+        found.status == KV_CRITICAL_NEVER)
         return NAN;
-    return curve->status == KV_CRITICAL_ALWAYS ? curve->point[0].kv_footprint : curve->kv_footprint;
+    return found.status == KV_CRITICAL_ALWAYS ? found.smallest : found.last_crossing;
 }
 
 static line *find_line(line *lines, int *count, const kv_curve *curve)
@@ -55,28 +83,36 @@ static line *find_line(line *lines, int *count, const kv_curve *curve)
     return &lines[(*count)++];
 }
 
-static int gather(const kv_curves *curves, double kv_footprint, line *lines)
+static kv_err add_curve(const kv_curve *curve, double limit, line *l, kv_diag *diag)
 {
-    int count = 0;
-    for (int c = 0; c < curves->curves; c++) {
-        const kv_curve *curve = &curves->curve[c];
-        bool is_full =
-            strcmp(curve->policy, "full") == 0; /* what the others are measured against */
-        kv_ranked at = kv_rank_at(curve, is_full ? 1 : kv_footprint);
-        line *l = find_line(lines, &count, curve);
-        l->accuracy += at.accuracy;
-        l->kv_footprint += at.kv_footprint;
-        l->critical += is_full ? NAN : critical_of(curve);
-        l->least += curve->points > 0 ? curve->point[0].kv_footprint : NAN;
-        l->tasks++;
-    }
-    for (int i = 0; i < count; i++) {
+    track along;
+    kv_err err = track_init(&along, curve, diag);
+    if (err != KV_OK)
+        return err;
+    bool is_full = strcmp(curve->policy, "full") == 0;
+    kv_ranked at = kv_rank_at(along.sample, along.points, is_full ? INFINITY : limit);
+    l->accuracy += at.accuracy;
+    l->amount += at.amount;
+    l->least += along.points > 0 ? along.sample[0].footprint : NAN;
+    l->critical += is_full ? NAN : critical_of(curve, &along);
+    l->tasks++;
+    free(along.sample);
+    return KV_OK;
+}
+
+static kv_err gather(const kv_curves *curves, double limit, line *lines, int *count, kv_diag *diag)
+{
+    kv_err err = KV_OK;
+    *count = 0;
+    for (int c = 0; c < curves->curves && err == KV_OK; c++)
+        err = add_curve(&curves->curve[c], limit, find_line(lines, count, &curves->curve[c]), diag);
+    for (int i = 0; i < *count; i++) {
         lines[i].accuracy /= lines[i].tasks;
-        lines[i].kv_footprint /= lines[i].tasks;
+        lines[i].amount /= lines[i].tasks;
         lines[i].critical /= lines[i].tasks;
         lines[i].least /= lines[i].tasks;
     }
-    return count;
+    return err;
 }
 
 /* NaN after every number; larger first if descending. */
@@ -90,6 +126,10 @@ static int compare_numbers(double x, double y, bool descending)
 static int compare_lines(const void *a, const void *b)
 {
     const line *x = a, *y = b;
+    bool x_full = strcmp(x->curve->policy, "full") == 0;
+    bool y_full = strcmp(y->curve->policy, "full") == 0;
+    if (x_full != y_full)
+        return y_full - x_full;
     int by_accuracy = compare_numbers(x->accuracy, y->accuracy, true);
     int by_critical = compare_numbers(x->critical, y->critical, false);
     return by_accuracy ? by_accuracy : by_critical ? by_critical : x->order - y->order;
@@ -103,6 +143,20 @@ static void write_number(double value, double scale, int width, int digits, FILE
         fprintf(out, "%*.*f", width, digits, scale * value);
 }
 
+/* How little a policy reads, or how small it stores, is in settings that make no curve: of those
+ * that were listed the best within the limit stands for the policy. */
+static void mark_beaten(line *lines, int count)
+{
+    for (int i = 0; i < count; i++)
+        for (int j = 0; j < i && !lines[i].beaten; j++) {
+            const kv_curve *a = lines[i].curve, *b = lines[j].curve;
+            lines[i].beaten = !lines[j].beaten && a->saves == b->saves &&
+                              a->saves != KV_AXIS_ENTRIES && a->oracle == b->oracle &&
+                              a->chunk_tokens == b->chunk_tokens &&
+                              strcmp(a->policy, b->policy) == 0;
+        }
+}
+
 static void write_line(const line *l, int rank, bool many_chunks, FILE *out)
 {
     char chunk[24];
@@ -111,7 +165,8 @@ static void write_line(const line *l, int rank, bool many_chunks, FILE *out)
     else
         fprintf(out, "%4s", "-");
     write_number(l->accuracy, 1, 10, 3, out);
-    write_number(isnan(l->accuracy) ? l->least : l->kv_footprint, 100, 11, 1, out);
+    fprintf(out, "%9s", kv_axis_name(l->curve->saves));
+    write_number(isnan(l->accuracy) ? l->least : l->amount, 100, 8, 1, out);
     write_number(l->critical, 100, 10, 1, out);
     fprintf(out, "  %s", l->curve->label);
     kv_chunk_text(l->curve->chunk_tokens, chunk);
@@ -128,27 +183,42 @@ static bool has_many_chunks(const kv_curves *curves)
     return false;
 }
 
-kv_err kv_rank_write(const kv_curves *curves, double kv_footprint, FILE *out, kv_diag *diag)
+static void write_head(const kv_curves *curves, double limit, FILE *out)
+{
+    const char *source = curves->curves > 0 ? curves->curve[0].source : "proxy";
+    fprintf(
+        out,
+        "At %g %% of full causal attention, by accuracy (the mean over tasks).\n"
+        "Accuracy is %s.\n"
+        "Saves: what is compared: the entries in memory, their bytes where they are stored in\n"
+        "fewer, the entries that decode steps read, or the scores of prefill. At: how much of\n"
+        "that, in %%, the accuracy is for; or where a curve begins that does not come down to\n"
+        "the limit. Critical: the least of it that keeps %g x full accuracy. Oracles know what\n"
+        "is yet to come.\n\n"
+        "%4s%10s%9s%8s%10s  %s\n",
+        100 * limit, kv_accuracy_source_text(source),
+        curves->curves > 0 && curves->curve[0].has_critical ? curves->curve[0].threshold : 0.9,
+        "rank", "accuracy", "saves", "at", "critical", "policy");
+}
+
+kv_err kv_rank_write(const kv_curves *curves, double limit, FILE *out, kv_diag *diag)
 {
     line *lines = calloc((size_t)curves->curves + 1, sizeof *lines);
     if (lines == NULL)
         return kv_fail_memory(diag);
-    int count = gather(curves, kv_footprint, lines), rank = 0;
+    int count, rank = 0;
     bool many_chunks = has_many_chunks(curves);
-    qsort(lines, (size_t)count, sizeof *lines, compare_lines);
-    const char *source = curves->curves > 0 ? curves->curve[0].source : "proxy";
-    fprintf(out,
-            "At a KV footprint of %g %%, by accuracy (the mean over tasks).\n"
-            "Accuracy is %s.\n"
-            "Footprint: what the accuracy is for, or where a curve that does not come down to it\n"
-            "begins. Critical: the critical footprint. Both in %% of full causal attention.\n\n"
-            "%4s%10s%11s%10s  %s\n",
-            100 * kv_footprint, kv_accuracy_source_text(source), "rank", "accuracy", "footprint",
-            "critical", "policy");
-    for (int i = 0; i < count; i++) {
+    kv_err err = gather(curves, limit, lines, &count, diag);
+    if (err == KV_OK) {
+        qsort(lines, (size_t)count, sizeof *lines, compare_lines);
+        mark_beaten(lines, count);
+        write_head(curves, limit, out);
+    }
+    for (int i = 0; i < count && err == KV_OK; i++) {
         bool ranked = !isnan(lines[i].accuracy) && !is_reference(lines[i].curve);
-        write_line(&lines[i], ranked ? ++rank : 0, many_chunks, out);
+        if (!lines[i].beaten)
+            write_line(&lines[i], ranked ? ++rank : 0, many_chunks, out);
     }
     free(lines);
-    return KV_OK;
+    return err;
 }

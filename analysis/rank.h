@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * SPDX-FileCopyrightText: The kvsim authors */
-/* All policies of a run in one table, at the same footprint. */
+/* All policies of a run in one table, each at the same share of what it saves. */
 #ifndef KVSIM_ANALYSIS_RANK_H
 #define KVSIM_ANALYSIS_RANK_H
 
@@ -8,22 +8,22 @@
 
 #include <stdio.h>
 
-/* What one curve predicts at a footprint. */
+/* What a curve predicts at a limit. */
 typedef struct kv_ranked {
-    double accuracy;     /* NaN: the curve starts beyond the footprint, or knows no accuracy */
-    double kv_footprint; /* that the accuracy is for: the one asked for, or less where the curve
-                            ends before it */
+    double accuracy; /* NaN: the curve starts beyond the limit, or knows no accuracy */
+    double amount; /* that the accuracy is for: the limit, or less where the curve ends below it */
 } kv_ranked;
 
-/* Linear between neighbouring points; a curve that ends below the footprint counts with its last
- * point. */
-kv_ranked kv_rank_at(const kv_curve *curve, double kv_footprint);
+/* Linear between neighbouring points (ascending by footprint); a curve that ends below the limit
+ * counts with its last point. */
+kv_ranked kv_rank_at(const kv_sample *sample, int samples, double limit);
 
-/* Writes a table of all curves, best first: mean accuracy over the tasks at the footprint, each
- * task weighing the same. Equal ones: the smaller mean critical footprint first (none known: last),
- * then the order of the experiment. What does not come down to the footprint in every task stands
- * at the end without a rank. */
-kv_err kv_rank_write(const kv_curves *curves, double kv_footprint, FILE *out,
-                     kv_diag *diag) KV_MUST_USE;
+/* Writes a table of all policies, best first: mean accuracy over the tasks at the limit, each task
+ * weighing the same. A policy is compared by what it saves (kv_curve.saves): entries, bytes or
+ * reads, as shares of the full cache's. Of one that saves bytes or reads, of whose settings each is
+ * a curve, the best within the limit is shown. Equal ones: the smaller mean critical amount first
+ * (none known: last), then the order of the experiment. What does not come down to the limit in
+ * every task stands at the end without a rank; so do `full` and oracles in their places. */
+kv_err kv_rank_write(const kv_curves *curves, double limit, FILE *out, kv_diag *diag) KV_MUST_USE;
 
 #endif

@@ -80,10 +80,10 @@ static kv_err put_slot(kv_rows *rows, const kv_task_set *set, const kv_accuracy_
     const kv_point_info *point = &rows->plan->info.point[summary->point];
     const kv_slot *slot = &summary->slot[s];
     sqlite3_stmt *insert = rows->insert[FOOTPRINT_POINT];
-    int at =
-        kv__sql_bind(insert, 1, "iitottttodi", id, kv_run_id(rows->run), set->name, (long long)s,
-                     point->policy, point->params_json, point->curve_json, point->label,
-                     point->chunk_tokens, point->keep, (long long)slot->examples);
+    int at = kv__sql_bind(insert, 1, "iitotttttodi", id, kv_run_id(rows->run), set->name,
+                          (long long)s, point->policy, point->params_json, point->curve_json,
+                          point->label, point->saves ? point->saves : "entries",
+                          point->chunk_tokens, point->keep, (long long)slot->examples);
     at = bind_measures(insert, at, &slot->mean);
     kv__sql_bind(insert, at, "dddtt", slot->accuracy, slot->lo, slot->hi,
                  slot->measured ? "measured" : type->source, interval_text(type, slot));
@@ -208,15 +208,17 @@ kv_err kv__rows_put_point(kv_rows *rows, const kv_task_set *set, const kv_accura
 kv_err kv__rows_put_critical(kv_rows *rows, const kv_critical_row *row, kv_diag *diag)
 {
     const kv_point_info *point = &rows->plan->info.point[row->point];
-    const kv_critical *critical = &row->critical;
+    const kv_critical *critical = &row->entries.critical, *bytes = &row->bytes.critical;
     sqlite3_stmt *insert = rows->insert[CRITICAL_FOOTPRINT];
     kv__sql_bind(insert, 1,
                  "itotttodddddd"
-                 "tit",
+                 "tdddtit",
                  kv_run_id(rows->run), rows->plan->task[row->task], (long long)row->turn,
                  point->policy, point->curve_json, point->label, point->chunk_tokens,
                  rows->plan->info.critical.threshold, row->full_accuracy, critical->last_crossing,
-                 critical->first_crossing, row->lo, row->hi,
-                 kv_critical_status_name(critical->status), (long long)row->points, row->source);
+                 critical->first_crossing, row->entries.lo, row->entries.hi,
+                 kv_critical_status_name(critical->status), bytes->last_crossing, row->bytes.lo,
+                 row->bytes.hi, row->bytes.known ? kv_critical_status_name(bytes->status) : NULL,
+                 (long long)row->points, row->source);
     return kv__sql_run(rows->results, insert, diag);
 }

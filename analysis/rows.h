@@ -9,14 +9,20 @@
 
 typedef struct kv_rows kv_rows;
 
+/* Where a curve crosses its target on one axis, and the interval of that. */
+typedef struct kv_crossing {
+    bool known;
+    kv_critical critical;
+    double lo, hi; /* NaN: open */
+} kv_crossing;
+
 /* A row of critical_footprint. */
 typedef struct kv_critical_row {
     int task;
     int turn;  /* 0: all */
     int point; /* one of the curve's */
     double full_accuracy;
-    kv_critical critical;
-    double lo, hi; /* NaN: open */
+    kv_crossing entries, bytes;
     int points;
     const char *source;
 } kv_critical_row;

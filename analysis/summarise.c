@@ -55,7 +55,7 @@ static kv_err allocate(const kv_task_set *set, int draws, kv_summary *out, kv_di
     out->record = malloc(cells * sizeof *out->record);
     out->accuracy = malloc((size_t)(draws + 1) * cells * sizeof *out->accuracy);
     out->slot = calloc(slots, sizeof *out->slot);
-    out->samples = malloc(2 * slots * resamples * sizeof *out->samples + 1);
+    out->samples = malloc(3 * slots * resamples * sizeof *out->samples + 1);
     if (!out->record || !out->accuracy || !out->slot || !out->samples)
         return kv_fail_memory(diag);
     for (size_t i = 0; i < cells * KV_MEASURES; i++)
@@ -63,8 +63,9 @@ static kv_err allocate(const kv_task_set *set, int draws, kv_summary *out, kv_di
     for (size_t i = 0; i < (size_t)(draws + 1) * cells; i++)
         out->accuracy[i] = NAN;
     for (size_t s = 0; s < slots; s++) {
-        out->slot[s].footprint_sample = out->samples + 2 * s * resamples;
-        out->slot[s].accuracy_sample = out->slot[s].footprint_sample + resamples;
+        out->slot[s].footprint_sample = out->samples + 3 * s * resamples;
+        out->slot[s].bytes_sample = out->slot[s].footprint_sample + resamples;
+        out->slot[s].accuracy_sample = out->slot[s].bytes_sample + resamples;
     }
     return KV_OK;
 }
@@ -119,6 +120,9 @@ static void average_measures(const kv_task_set *set, const kv_summary *summary, 
     gather(set, &summary->record[s].value[KV_M_FOOTPRINT], step, values);
     for (int r = 0; r < set->bootstrap.resamples; r++)
         slot->footprint_sample[r] = kv_bootstrap_mean(&set->bootstrap, r, values);
+    gather(set, &summary->record[s].value[KV_M_FOOTPRINT_BYTES], step, values);
+    for (int r = 0; r < set->bootstrap.resamples; r++)
+        slot->bytes_sample[r] = kv_bootstrap_mean(&set->bootstrap, r, values);
 }
 
 static void average_predictions(const kv_task_set *set, const kv_predictor *predictor,

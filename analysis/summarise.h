@@ -38,7 +38,8 @@ typedef struct kv_slot {
     double accuracy, lo, hi;  /* NaN if not known */
     bool measured;            /* the accuracy was given, not predicted */
     double measured_n;        /* examples behind it; 0: not known */
-    double *footprint_sample; /* [resamples] */
+    double *footprint_sample; /* [resamples] in entries */
+    double *bytes_sample;     /* [resamples] in bytes */
     double *accuracy_sample;  /* [resamples] */
 } kv_slot;
 

@@ -46,10 +46,12 @@ void kv_critical_text(const kv_curve *curve, char out[64])
 
 /* --- the grid ---------------------------------------------------------------------- */
 
-/* The full policy is what the others are measured against, not a row of its own. */
+/* The full policy is what the others are measured against, not a row of its own; and a setting that
+ * saves bytes or reads alone is one point, which crosses nothing. */
 static bool is_shown(const kv_curve *curve)
 {
-    return strcmp(curve->policy, "full") != 0;
+    return strcmp(curve->policy, "full") != 0 &&
+           (curve->saves == KV_AXIS_ENTRIES || curve->points > 1);
 }
 
 /* Whole comes after every number. */
@@ -244,6 +246,51 @@ static void write_grid(const grid *g, int width, FILE *out)
     }
 }
 
+/* --- what is saved beside entries ---------------------------------------------------- */
+
+static void write_share(FILE *out, double share, int width)
+{
+    if (isnan(share))
+        fprintf(out, "%*s", width, "-");
+    else
+        fprintf(out, "%*.1f", width, 100 * share);
+}
+
+static void write_saving(const kv_curve *curve, const kv_curve_point *point, FILE *out)
+{
+    char chunk[24], text[32] = "";
+    if (isnan(point->accuracy))
+        fprintf(out, "  %8s", "-");
+    else
+        fprintf(out, "  %8.3f", point->accuracy);
+    write_share(out, point->amount[KV_AXIS_ENTRIES], 9);
+    write_share(out, point->amount[KV_AXIS_BYTES], 8);
+    write_share(out, point->amount[KV_AXIS_READS], 8);
+    write_share(out, point->amount[KV_AXIS_PREFILL], 9);
+    kv_chunk_text(curve->chunk_tokens, chunk);
+    fprintf(out, "%8s  ", chunk);
+    write_clean(out, curve->label, (int)strlen(curve->label));
+    if (!isnan(point->keep) && curve->points > 1)
+        snprintf(text, sizeof text, ", keep %g", point->keep);
+    fprintf(out, "%s\n", text);
+}
+
+/* A line per point of the curves whose policies save bytes or reads, if there are any. */
+static void write_savings(const kv_curve *curve, int count, FILE *out)
+{
+    bool any = false;
+    for (int c = 0; c < count; c++)
+        for (int p = 0; p < curve[c].points && curve[c].saves != KV_AXIS_ENTRIES; p++) {
+            if (!any)
+                fprintf(out,
+                        "\n  Of the full cache in %%: entries and bytes in memory, "
+                        "reads of decode, scores of prefill\n  %8s%9s%8s%8s%9s%8s  policy\n",
+                        "accuracy", "entries", "bytes", "reads", "prefill", "chunk");
+            any = true;
+            write_saving(&curve[c], &curve[c].point[p], out);
+        }
+}
+
 /* Writes the curves of one task, curve[0..count). */
 /* What predicted the accuracies of curve[0..count), of which some may have been measured. */
 static const char *find_source(const kv_curve *curve, int count)
@@ -278,9 +325,12 @@ static kv_err write_task(const kv_curve *curve, int count, const char *head_sour
         snprintf(title, sizeof title, "Here accuracy is %s.", kv_accuracy_source_text(source));
         write_wrapped(out, title, width);
     }
-    find_widths(&g, width);
-    write_grid(&g, width, out);
+    if (g.rows > 0) {
+        find_widths(&g, width);
+        write_grid(&g, width, out);
+    }
     grid_fini(&g);
+    write_savings(curve, count, out);
     return KV_OK;
 }
 

@@ -75,13 +75,15 @@ static const kv_column front_columns[] = {
 
 const kv_table kv__view_tables[] = {
     {.name = "critical_rank",
-     .help = "Which policy needs the least, per task.",
+     .help = "Which policy needs the least, per task; full and oracles, which are no choice, are "
+             "left out.",
      .column = rank_columns,
      .rest =
          "SELECT run_id, task, turn, CASE status WHEN 'never' THEN NULL ELSE rank() OVER "
          "(PARTITION BY run_id, task, turn ORDER BY status = 'never', "
          "coalesce(kv_footprint, hi)) END AS rank, policy, label, chunk_size, kv_footprint, lo, "
-         "hi, status, accuracy_source FROM critical_footprint WHERE policy <> 'full' ORDER BY "
+         "hi, status, accuracy_source FROM critical_footprint WHERE policy <> 'full' AND label NOT "
+         "LIKE '% oracle%' ORDER BY "
          "run_id, task, turn, status = 'never', rank",
      .is_view = true},
     {.name = "chunk_effect",
@@ -98,12 +100,14 @@ const kv_table kv__view_tables[] = {
     {.name = "turn_effect",
      .help = "How a policy stands later turns of a conversation.",
      .column = turn_columns,
-     .rest = "SELECT run_id, task, policy, label, chunk_size, max(turn) AS turns, sum(status <> "
-             "'never') AS reached, max(CASE WHEN turn = 1 AND status <> 'never' THEN "
-             "coalesce(kv_footprint, hi) END) AS first_turn, CASE WHEN sum(status = 'never') = 0 "
-             "THEN max(coalesce(kv_footprint, hi)) END AS worst_turn FROM critical_footprint WHERE "
-             "turn IS NOT NULL AND policy <> 'full' GROUP BY run_id, task, policy, params, "
-             "chunk_size ORDER BY run_id, task, worst_turn IS NULL, worst_turn",
+     .rest =
+         "SELECT run_id, task, policy, label, chunk_size, max(turn) AS turns, sum(status <> "
+         "'never') AS reached, max(CASE WHEN turn = 1 AND status <> 'never' THEN "
+         "coalesce(kv_footprint, hi) END) AS first_turn, CASE WHEN sum(status = 'never') = 0 "
+         "THEN max(coalesce(kv_footprint, hi)) END AS worst_turn FROM critical_footprint WHERE "
+         "turn IS NOT NULL AND policy <> 'full' AND label NOT LIKE '% oracle%' GROUP BY run_id, "
+         "task, policy, params, "
+         "chunk_size ORDER BY run_id, task, worst_turn IS NULL, worst_turn",
      .is_view = true},
     {.name = "server",
      .help = "Serving points in few columns, with what a device and a token take.",

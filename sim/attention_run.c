@@ -7,7 +7,9 @@
 #include "sim/measured.h"
 #include "sim/sweep_plan.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct kv_attention_job {
     const kv_experiment *experiment;
@@ -15,7 +17,61 @@ struct kv_attention_job {
     kv_measured *measured; /* NULL: nothing was measured */
     char *accuracy_spec;   /* what was measured, as the results keep it */
     kv_replay_cache cache; /* its layers are the job's */
+    char **refused;        /* [refusals] what was left out, and why */
+    int refusals;
 };
+
+/* --- What traces cannot serve ------------------------------------------------------- */
+
+const char *kv_attention_refused(const kv_attention_job *job, int index)
+{
+    return index < job->refusals ? job->refused[index] : NULL;
+}
+
+static kv_err add_refusal(kv_attention_job *job, const char *policy, const char *why, kv_diag *diag)
+{
+    size_t bytes = strlen(policy) + strlen(why) + 3;
+    char **grown = realloc(job->refused, ((size_t)job->refusals + 1) * sizeof *grown);
+    char *text = malloc(bytes);
+    if (grown != NULL)
+        job->refused = grown;
+    if (grown == NULL || text == NULL) {
+        free(text);
+        return kv_fail_memory(diag);
+    }
+    snprintf(text, bytes, "%s: %s", policy, why);
+    for (int i = 0; i < job->refusals; i++)
+        if (strcmp(job->refused[i], text) == 0) {
+            free(text);
+            return KV_OK;
+        }
+    job->refused[job->refusals++] = text;
+    return KV_OK;
+}
+
+/* Takes out each point that a trace lacks something for. */
+static kv_err drop_refused(kv_attention_job *job, kv_diag *diag)
+{
+    kv_sweep_plan *plan = &job->plan;
+    kv_sweep sweep =
+        kv_sweep_plan_sweep(plan, &job->experiment->attention, job->experiment->seed, NULL, 1);
+    kv_err err = KV_OK;
+    sweep.points = 1;
+    for (int p = 0; p < plan->points && err == KV_OK;) {
+        kv_diag why = {0};
+        sweep.point = &plan->point[p];
+        err = kv_sweep_check(&sweep, &why);
+        if (err == KV_ERR_UNSUPPORTED) {
+            err = add_refusal(job, plan->point[p].info.policy, why.text, diag);
+            kv_sweep_plan_remove(plan, p);
+        } else if (err != KV_OK && diag != NULL) {
+            *diag = why;
+        } else {
+            p++;
+        }
+    }
+    return err;
+}
 
 /* Latent vectors are no keys and values: what a transform would make of them is not known. */
 static kv_err check_latent(const kv_model *model, const kv_sweep_plan *plan, kv_diag *diag)
@@ -136,6 +192,11 @@ kv_err kv_attention_prepare(const kv_experiment *experiment,
         return kv_fail_memory(diag);
     job->experiment = experiment;
     kv_err err = kv_sweep_plan_attention(&job->plan, &experiment->attention, diag);
+    if (err == KV_OK && experiment->attention.skip_refused)
+        err = drop_refused(job, diag);
+    bool ranked = experiment->attention.rank.kv_footprint > 0; /* the ranking says it */
+    for (int i = 0; i < job->refusals && warn != NULL && !ranked; i++)
+        warn(warn_closure, job->refused[i]);
     if (err == KV_OK)
         err = plan_calibration(&experiment->attention, &job->plan, warn, warn_closure,
                                &job->measured, &job->accuracy_spec, diag);
@@ -161,6 +222,9 @@ void kv_attention_job_free(kv_attention_job *job)
     kv_measured_free(job->measured);
     free(job->accuracy_spec);
     free((kv_counts_layer *)job->cache.layer);
+    for (int i = 0; i < job->refusals; i++)
+        free(job->refused[i]);
+    free(job->refused);
     free(job);
 }
 

@@ -34,6 +34,10 @@ kv_err kv_attention_prepare(const kv_experiment *experiment,
                             kv_attention_job **out, kv_diag *diag) KV_MUST_USE;
 void kv_attention_job_free(kv_attention_job *job);
 
+/* What was left out (skip_refused): "kvzip: why, and what to record", each policy and reason once;
+ * NULL beyond the last. Lives as long as the job. */
+const char *kv_attention_refused(const kv_attention_job *job, int index);
+
 /* Replays what the run still lacks and writes the result tables; a shard leaves them to merge. A
  * process that only helps the runner of another one has no run (NULL). */
 kv_err kv_attention_run(const kv_attention_job *job, kv_run *run,

@@ -24,6 +24,7 @@ typedef struct kv_attention_config {
     int footprint_model;   /* kv_footprint_model */
     int compress_with;     /* kv_compress_with (sim/replay/replay.h) */
     bool oracle;           /* exact top-k is added at the amounts of the others, see oracle.h */
+    bool skip_refused;     /* what a trace cannot serve is left out and named, not an error */
     bool keep_sets;        /* record which entries are retained after the prompt */
     long long page_tokens; /* of the page-granular measures */
     struct {

@@ -84,6 +84,8 @@ static const kv_param params[] = {
      "whether to add exact top-k at the amounts of the others, the bound to read their curves by"},
     {"page_size", KV_INT, AT(page_tokens), "16", 1, 1 << 20, NULL, 0, "tokens",
      "page of the page-granular measures"},
+    {"skip_refused", KV_BOOL, AT(skip_refused), "false", 0, 0, NULL, 0, "",
+     "whether to leave out, and name, the policies that the traces lack something for"},
     {.name = NULL}};
 static const kv_field fields[] = {
     {"traces", KV_FIELD_FILES, AT(traces), true, "files of recorded attention; globs work"},

@@ -74,6 +74,9 @@ char *kv_spec_params_json(const kv_point_spec *spec);
 char *kv_spec_curve_json(const kv_point_spec *spec);
 /* The fraction that the retention policy is told to keep; NaN if it is told otherwise. */
 double kv_spec_keep(const kv_point_spec *spec);
+/* What the policies save, and so what to compare them by: "reads" with a read policy ("prefill" if
+ * it chooses in prefill alone), "bytes" with a transform, else "entries". A constant. */
+const char *kv_spec_saves(const kv_point_spec *spec);
 /* For people: the policy and the settings that differ from its (or its preset's) defaults, how much
  * is kept aside: "snapkv chunked, window 16"; of a combination with " + " between them. */
 char *kv_spec_label(const kv_point_spec *spec);

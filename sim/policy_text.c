@@ -231,6 +231,16 @@ kv_err kv_point_list_unique(kv_point_list *list, kv_diag *diag)
     return good ? KV_OK : kv_fail_memory(diag);
 }
 
+const char *kv_spec_saves(const kv_point_spec *spec)
+{
+    if (spec->parts == 0)
+        return "entries";
+    const kv_method *last = &spec->part[spec->parts - 1].method;
+    if (last->family != KV_FAMILY_READ)
+        return "bytes";
+    return last->read->phases == KV_READS_PREFILL ? "prefill" : "reads";
+}
+
 double kv_spec_keep(const kv_point_spec *spec)
 {
     const kv_retention_config *config = spec->config;

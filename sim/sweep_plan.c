@@ -143,6 +143,7 @@ kv_err kv_sweep_plan_point(kv_sweep_plan *plan, const kv_point_spec *spec, const
                                    .params_json = kv_spec_params_json(spec),
                                    .curve_json = kv_spec_curve_json(spec),
                                    .label = kv_spec_label(spec),
+                                   .saves = kv_spec_saves(spec),
                                    .task = task,
                                    .chunk_tokens = spec->chunk_tokens,
                                    .keep = kv_spec_keep(spec),
@@ -264,14 +265,26 @@ kv_err kv_sweep_list(const kv_sweep *sweep, kv_points_plan *out, kv_diag *diag)
     return KV_OK;
 }
 
+static void free_point(kv_sweep_point *point)
+{
+    free((char *)point->info.policy);
+    free((char *)point->info.params_json);
+    free((char *)point->info.curve_json);
+    free((char *)point->info.label);
+}
+
+void kv_sweep_plan_remove(kv_sweep_plan *plan, int point)
+{
+    free_point(&plan->point[point]);
+    plan->points--;
+    memmove(&plan->point[point], &plan->point[point + 1],
+            (size_t)(plan->points - point) * sizeof *plan->point);
+}
+
 void kv_sweep_plan_fini(kv_sweep_plan *plan)
 {
-    for (int p = 0; p < plan->points; p++) {
-        free((char *)plan->point[p].info.policy);
-        free((char *)plan->point[p].info.params_json);
-        free((char *)plan->point[p].info.curve_json);
-        free((char *)plan->point[p].info.label);
-    }
+    for (int p = 0; p < plan->points; p++)
+        free_point(&plan->point[p]);
     for (int t = 0; t < plan->traces; t++) {
         kv_attention_close(plan->trace[t]);
         free(plan->trace_name[t]);

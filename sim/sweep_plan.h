@@ -35,6 +35,8 @@ kv_err kv_sweep_plan_attention(kv_sweep_plan *plan, const kv_attention_config *a
 /* What to sweep; borrows from the plan. cache: how entries are stored; NULL: as recorded in f16. */
 kv_sweep kv_sweep_plan_sweep(const kv_sweep_plan *plan, const kv_attention_config *attention,
                              long long seed, const kv_replay_cache *cache, int threads);
+/* Takes a point out; those after it move up. */
+void kv_sweep_plan_remove(kv_sweep_plan *plan, int point);
 void kv_sweep_plan_fini(kv_sweep_plan *plan);
 
 /* Points and examples of a sweep as the results want them; the caller frees out->point and

@@ -199,10 +199,10 @@ static const struct {
      ":1:21: traces: expected the name of a file, found a mapping"},
     {"attention: {traces: '', policies: full}",
      ":1:21: traces: expected the name of a file, found an empty text"},
-    {BASE ", policy: full}",
-     ":1:48: unknown key 'policy', did you mean 'policies'; known here: "
-     "compress_with, footprint_model, keep_sets, oracle, page_size, traces, tasks, policies, "
-     "chunk_size, critical, calibration, step_time, rank"},
+    {BASE ", policy: full}", ":1:48: unknown key 'policy', did you mean 'policies'; known here: "
+                             "compress_with, footprint_model, keep_sets, oracle, page_size, "
+                             "skip_refused, traces, tasks, policies, "
+                             "chunk_size, critical, calibration, step_time, rank"},
     {BASE ", chunk_size: [64, 0]}",
      ":1:65: chunk_size: expected `whole` or a whole number of tokens, found '0'"},
     {BASE ", chunk_size: [64, {a: 1}]}",
@@ -292,7 +292,8 @@ static void wrong_sets_are_refused(void **state)
                                    "a whole number of tokens, found '0'"},
         {"attention.chunk_siz=0",
          "--set attention.chunk_siz=0: unknown key 'chunk_siz', did you mean 'chunk_size'; known "
-         "here: compress_with, footprint_model, keep_sets, oracle, page_size, traces, tasks, "
+         "here: compress_with, footprint_model, keep_sets, oracle, page_size, skip_refused, "
+         "traces, tasks, "
          "policies, "
          "chunk_size, "
          "critical, calibration, step_time, rank"},

@@ -121,6 +121,17 @@ def retained(script, database):
     assert drawn == wanted
 
 
+def along_bytes(script, database):
+    """The points of each series stand at their bytes."""
+    data = blocks(script)
+    drawn = sorted((round(row[0], 6), round(row[1], 6)) for name, rows in data.items()
+                   if name[1] == "c" for row in rows)
+    wanted = sorted((round(100 * x, 6), round(y, 6)) for x, y in query(
+        database, "SELECT kv_footprint_bytes, accuracy FROM footprint_point WHERE turn IS NULL AND "
+        "policy = 'h2o+kivi' AND task = 'kv_recall'"))
+    assert drawn == wanted and len(drawn) == 3, (drawn, wanted)
+
+
 def critical(script, database):
     """Every critical footprint of the last task is drawn once, at its chunk size."""
     data = blocks(script)

@@ -5,7 +5,7 @@
 # a script or markup, wrong input and a missing gnuplot leave a message and no file.
 # Not checked: how a picture looks.
 . "$srcdir/tests/tap.sh"
-plan=44
+plan=46
 
 no_gnuplot()
 {
@@ -79,6 +79,13 @@ check 'retained: the sets' drawn retained sets.db retained --run 1 --keep 0.5 --
     --policy streaming --policy snapkv --policy keydiff --policy duo
 check 'chunk: critical footprints' drawn critical sets.db chunk --run 1
 check 'turns: critical footprints' drawn turns sets.db turns --run 1
+"$KVSIM" run -q -o bytes.db "$srcdir/examples/quick.yaml" --set attention.chunk_size=64 --set \
+    'attention.policies=[full, [h2o: {keep: [0.1, 0.3, 0.6]}, kivi: {group: 16, residual: 16}]]' \
+    > /dev/null || exit 1
+check 'curve: bytes along the axis' drawn along_bytes bytes.db curve --axis bytes --policy h2o+kivi \
+    --task kv_recall
+check 'an axis has a name' fails 2 "'size' is no value for --axis" \
+    "$KVSIM" plot bytes.db curve --axis size -o none.svg
 "$KVSIM" plan -q -o sets.db "$srcdir/examples/plan.yaml" || exit 1
 check 'pareto: cost and latency' drawn pareto sets.db pareto
 check 'no plan is said' fails 2 'kvsim plan' "$KVSIM" plot "$db" pareto -o none.svg

@@ -181,7 +181,7 @@ static void write_task(const chart *c, int task, kv_sheet *sheet)
     }
     kv__sheet_panel(sheet, task, c->figure.task[task],
                     kv__sheet_lowest(sheet, task) ? "chunk size (tokens)" : NULL,
-                    kv__sheet_leftmost(sheet, task) ? "critical footprint (%)" : NULL);
+                    kv__sheet_leftmost(sheet, task) ? kv_axis_critical(c->curves->axis) : NULL);
     write_ticks(c, script);
     fputs("set yrange [0:100]\nset ytics 20\nplot ", script);
     for (int i = 0; i < c->labels; i++) {

@@ -46,8 +46,7 @@ static void write_panel(const kv_figure *figure, kv_sheet *sheet, int panel, int
              known ? known->examples : 0);
     snprintf(label, sizeof label, "accuracy (%s)", kv__figure_source(figure));
     kv__sheet_panel(sheet, panel, title,
-                    kv__sheet_lowest(sheet, panel) ? "KV footprint (% of full causal attention)"
-                                                   : NULL,
+                    kv__sheet_lowest(sheet, panel) ? kv_axis_title(figure->curves->axis) : NULL,
                     kv__sheet_leftmost(sheet, panel) ? label : NULL);
     write_axes(figure, sheet->script);
     kv__figure_panel(figure, panel, sheet->scale, sheet->script, plot_series);
@@ -93,7 +92,10 @@ static kv_err write_figure(const kv_figure *figure, const kv_plot_options *canva
     kv__sheet_init(&sheet, canvas, script);
     list_entries(figure, &sheet);
     caption_text(figure, caption, sizeof caption);
-    snprintf(title, sizeof title, "%s: accuracy against KV footprint", figure->curves->name);
+    static const char *const against[KV_AXES] = {"KV footprint", "KV footprint in bytes",
+                                                 "KV entries read", "scores in prefill"};
+    snprintf(title, sizeof title, "%s: accuracy against %s", figure->curves->name,
+             against[figure->curves->axis]);
     kv__sheet_begin(&sheet, figure->tasks, title, caption);
     for (int t = 0; t < figure->tasks; t++)
         write_panel(figure, &sheet, t, plot_series);

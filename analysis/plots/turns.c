@@ -128,7 +128,7 @@ static void write_panel(const turns *t, int panel, int task, kv_sheet *sheet)
         write_data(t, task, i, script);
     kv__sheet_panel(sheet, panel, t->figure.task[task],
                     kv__sheet_lowest(sheet, panel) ? "turn" : NULL,
-                    kv__sheet_leftmost(sheet, panel) ? "critical footprint (%)" : NULL);
+                    kv__sheet_leftmost(sheet, panel) ? kv_axis_critical(t->all->axis) : NULL);
     fprintf(script, "set xrange [0.5:%g]\nset xtics 1,%d\nset yrange [0:100]\nset ytics 20\nplot ",
             last + 0.5, last > 16 ? 4 : 1);
     for (int i = 0; i < t->figure.count; i++) {

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { TASK = 256 + 1, POLICY, CHUNK, TURN, KEEP, EXAMPLE, POINT, RUN, SIZE, MOST = 64 };
+enum { TASK = 256 + 1, POLICY, CHUNK, TURN, AXIS, KEEP, EXAMPLE, POINT, RUN, SIZE, MOST = 64 };
 
 /* The places of long options are those of the values above. */
 static const kv_option options[] = {
@@ -20,6 +20,7 @@ static const kv_option options[] = {
     {0, "policy", "POLICY", "show this policy (a name or a label); may be repeated"},
     {0, "chunk-size", "N", "show this chunk size (tokens or whole); may be repeated"},
     {0, "turn", "N", "show this turn; default: all together"},
+    {0, "axis", "AXIS", "what footprints count: entries (default), bytes, reads or prefill"},
     {0, "keep", "FRACTION", "of heads and retained: the budget nearest to this"},
     {0, "example", "NAME", "of heads and retained: this example"},
     {0, "point", "N", "of latency, timeline and chunk: this serving point, from 0"},
@@ -82,6 +83,9 @@ static bool take_option(const kv_command *self, int option, plot_request *reques
     case CHUNK:
         if ((good = filter->chunk_count < MOST && kv_chunk_parse(optarg, &number)))
             request->chunk[filter->chunk_count++] = number;
+        break;
+    case AXIS:
+        good = kv_axis_parse(optarg, &filter->axis);
         break;
     case KEEP:
         request->options.keep = strtod(optarg, &end);

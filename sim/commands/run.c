@@ -253,8 +253,16 @@ static kv_err check_serving(const kv_experiment *experiment, kv_diag *diag)
     return err;
 }
 
-/* rank_at: footprint of the ranking that takes the summary's place; 0: none. */
-static kv_err print_curves(kv_results *results, const kv_run *handle, double rank_at, kv_diag *diag)
+/* What the ranking lacks, and why. */
+static void print_refused(const kv_attention_job *job)
+{
+    for (int i = 0; kv_attention_refused(job, i) != NULL; i++)
+        printf("%snot ranked: %s\n", i == 0 ? "\n" : "", kv_attention_refused(job, i));
+}
+
+/* rank_at: share at which the ranking that takes the summary's place compares; 0: none. */
+static kv_err print_curves(kv_results *results, const kv_run *handle, double rank_at,
+                           const kv_attention_job *job, kv_diag *diag)
 {
     kv_curve_filter filter = {.run_id = kv_run_id(handle)};
     kv_curves *curves;
@@ -264,15 +272,17 @@ static kv_err print_curves(kv_results *results, const kv_run *handle, double ran
     err = rank_at > 0 ? kv_rank_write(curves, rank_at, stdout, diag)
                       : kv_summary_write(curves, kv__terminal_columns(), stdout, diag);
     kv_curves_free(curves);
+    if (err == KV_OK && rank_at > 0)
+        print_refused(job);
     return err;
 }
 
 static kv_err print_summary(kv_results *results, const kv_experiment *experiment,
-                            const kv_run *handle, kv_diag *diag)
+                            const kv_run *handle, const settings *s, kv_diag *diag)
 {
     kv_err err = KV_OK;
     if (experiment->has_attention)
-        err = print_curves(results, handle, experiment->attention.rank.kv_footprint, diag);
+        err = print_curves(results, handle, experiment->attention.rank.kv_footprint, s->job, diag);
     if (err == KV_OK && experiment->serving != NULL)
         err = kv_serving_summary(results, kv_run_id(handle), stdout, diag);
     return err;
@@ -296,7 +306,7 @@ static kv_err run_into(kv_results *results, const kv_experiment *experiment, con
     if (err == KV_OK && !already)
         err = run_parts(experiment, handle, s, diag);
     if (err == KV_OK && !s->quiet && s->shards <= 1)
-        err = print_summary(results, experiment, handle, diag);
+        err = print_summary(results, experiment, handle, s, diag);
     kv_run_free(handle);
     free(text);
     return err;
