@@ -28,6 +28,11 @@ static kv_request_info info_of(const char *path, const char *format, kv_request_
     return info;
 }
 
+static kv_request_question of_lru(uint32_t blocks)
+{
+    return (kv_request_question){{kv_replacement_find("lru")}, 1, blocks};
+}
+
 /* Five requests at 0, 1, 1, 3 and 6 s: gaps 1 0 2 3, mean 1.5, squares of differences 0.25 2.25
  * 0.25 2.25, sample variance 5/3. Blocks of 512: [1 2 3] [1 2 4] [1] [] [5 2]: hits 0, 2 (1024
  * tokens), 1 (all of its 100 tokens), none, 0 (2 is known but its head is not). */
@@ -46,8 +51,7 @@ static void worked_by_hand(void **state)
         "{\"timestamp\": 6000, \"input_length\": 1000, \"output_length\": 20, \"hash_ids\": [5, "
         "2]}\n";
     write_bytes("h.jsonl", text, strlen(text));
-    kv_request_info i =
-        info_of("h.jsonl", NULL, (kv_request_question){.lru = true, .lru_blocks = 2});
+    kv_request_info i = info_of("h.jsonl", NULL, of_lru(2));
     unlink("h.jsonl");
     assert_int_equal(i.counts.requests, 5);
     assert_int_equal(i.counts.zero_output, 1);
@@ -71,7 +75,7 @@ static void worked_by_hand(void **state)
     assert_close(i.ideal_hit_ratio, 1124.0 / 4000, 1e-15);
     /* LRU of 2: after the first request 2 3; the second starts with 1: no hit; then 2 4, no 1:
      * none; the third leaves 4 1; the last none. */
-    assert_int_equal(i.lru_hit_tokens, 0);
+    assert_int_equal(i.cache[0].hit_tokens, 0);
 }
 
 /* --- Against brute force
@@ -159,21 +163,156 @@ static void lru_agrees_with_brute_force(void **state)
             kv_request_spec spec = {0};
             kv_request_reader *reader = NULL;
             kv_request_info info;
-            kv_request_question question = {true, (uint32_t)capacities[c]};
+            kv_request_question question = of_lru((uint32_t)capacities[c]);
             assert_int_equal(kv_request_spec_init(&spec, "r.csv", "csv", &diag), KV_OK);
             assert_int_equal(kv_request_spec_set(&spec, "block_tokens", "16", NULL, &diag), KV_OK);
             spec.options.arrivals = KV_ARRIVALS_TOGETHER;
             assert_int_equal(kv_request_open(&spec, &reader, &diag), KV_OK);
             assert_int_equal(kv_request_info_read(reader, &question, &info, &diag), KV_OK);
-            assert_int_equal(info.lru_hit_tokens, brute_force(&p, capacities[c]));
+            assert_int_equal(info.cache[0].hit_tokens, brute_force(&p, capacities[c]));
             if (c == 6)
-                assert_int_equal(info.ideal_hit_tokens, info.lru_hit_tokens);
-            assert_true(info.lru_hit_tokens <= info.ideal_hit_tokens);
+                assert_int_equal(info.ideal_hit_tokens, info.cache[0].hit_tokens);
+            assert_true(info.cache[0].hit_tokens <= info.ideal_hit_tokens);
             kv_request_close(reader);
             kv_request_spec_fini(&spec);
         }
     }
     unlink("r.csv");
+}
+
+/* All uses of the trace in a row, and where the same block is used next (or NEVER): found by
+ * searching onwards from each. */
+enum { NEVER = INT32_MAX, USES = REQUESTS * MOST_BLOCKS };
+
+static int find_next_uses(const prompts *p, int *id, int *next)
+{
+    int uses = 0;
+    for (int i = 0; i < REQUESTS; i++)
+        for (int b = 0; b < p->blocks[i]; b++)
+            id[uses++] = p->id[i][b];
+    for (int u = 0; u < uses; u++) {
+        next[u] = NEVER;
+        for (int v = u + 1; v < uses && next[u] == NEVER; v++)
+            if (id[v] == id[u])
+                next[u] = v;
+    }
+    return uses;
+}
+
+typedef struct served {
+    long long hits, resident;
+} served;
+
+/* Belady's MIN as a list: whoever is used again latest leaves. */
+static served farthest_leaves(const prompts *p, int capacity)
+{
+    static int id[USES], next[USES], cache[USES + 1], when[USES + 1];
+    int held = 0, use = 0;
+    served s = {0, 0};
+    find_next_uses(p, id, next);
+    for (int i = 0; i < REQUESTS; i++) {
+        int run = 0;
+        for (bool found = true; found && run < p->blocks[i]; run += found) {
+            found = false;
+            for (int c = 0; c < held; c++)
+                found |= cache[c] == p->id[i][run];
+        }
+        s.hits += run * BLOCK < p->tokens[i] ? run * BLOCK : p->tokens[i];
+        for (int b = 0; b < p->blocks[i]; b++, use++) {
+            int place = 0, farthest = 0;
+            while (place < held && cache[place] != p->id[i][b])
+                place++;
+            s.resident += place < held;
+            for (int c = 0; c < held; c++)
+                farthest = when[c] > when[farthest] ? c : farthest;
+            if (place == held && held == capacity)
+                place = farthest;
+            held += place == held;
+            cache[place] = p->id[i][b];
+            when[place] = next[use];
+        }
+    }
+    return s;
+}
+
+static kv_request_info all_policies(const char *path, uint32_t blocks)
+{
+    kv_request_question question = {.blocks = blocks};
+    for (const kv_replacement *const *p = kv_replacement_all(); *p != NULL; p++)
+        question.policy[question.policies++] = *p;
+    kv_diag diag = {0};
+    kv_request_spec spec = {0};
+    kv_request_reader *reader = NULL;
+    kv_request_info info;
+    assert_int_equal(kv_request_spec_init(&spec, path, "csv", &diag), KV_OK);
+    assert_int_equal(kv_request_spec_set(&spec, "block_tokens", "16", NULL, &diag), KV_OK);
+    spec.options.arrivals = KV_ARRIVALS_TOGETHER;
+    assert_int_equal(kv_request_open(&spec, &reader, &diag), KV_OK);
+    assert_int_equal(kv_request_info_read(reader, &question, &info, &diag), KV_OK);
+    kv_request_close(reader);
+    kv_request_spec_fini(&spec);
+    return info;
+}
+
+/* Belady's policy agrees with the list, and no other finds more blocks resident: that is what is
+ * proven of it (of uses of single blocks; a prefix that is broken off may cost it tokens). */
+static void belady_agrees_with_brute_force(void **state)
+{
+    static prompts p;
+    static const int capacities[] = {1, 2, 7, 30, 100, 1000};
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        make_prompts(&p, seed);
+        write_prompts(&p, "b.csv");
+        for (size_t c = 0; c < sizeof capacities / sizeof capacities[0]; c++) {
+            kv_request_info info = all_policies("b.csv", (uint32_t)capacities[c]);
+            served want = farthest_leaves(&p, capacities[c]);
+            int64_t most = 0;
+            for (int i = 0; i < info.caches; i++)
+                most = info.cache[i].resident_blocks > most ? info.cache[i].resident_blocks : most;
+            for (int i = 0; i < info.caches; i++)
+                if (strcmp(info.cache[i].policy->name, "belady") == 0) {
+                    assert_int_equal(info.cache[i].hit_tokens, want.hits);
+                    assert_int_equal(info.cache[i].resident_blocks, want.resident);
+                    assert_int_equal(most, want.resident);
+                }
+        }
+    }
+    unlink("b.csv");
+}
+
+/* Equal names that do not mean equal prefixes, and none at all. */
+static void names_that_contradict(void **state)
+{
+    static const struct {
+        const char *ids, *more;
+        int contradictions;
+    } cases[] = {{"[1, 2]", "[1, 2]", 0}, {"[1, 2]", "[1, 3]", 0}, {"[1, 2]", "[2, 1]", 2},
+                 {"[1, 2]", "[3, 2]", 1}, {"[1, 1]", "[4]", 1},    {"[1, 2]", "[1, 2, 3]", 1},
+                 {"[1, 2]", "[5, 6]", 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[512];
+        /* 700 tokens: the second block covers 188; of a prompt of 1200 it covers 512 */
+        snprintf(text, sizeof text,
+                 "{\"timestamp\": 0, \"input_length\": 700, \"output_length\": 1, \"hash_ids\": "
+                 "%s}\n{\"timestamp\": 0, \"input_length\": %d, \"output_length\": 1, "
+                 "\"hash_ids\": %s}\n",
+                 cases[i].ids,
+                 strlen(cases[i].more) > 6   ? 1200
+                 : strlen(cases[i].more) > 3 ? 700
+                                             : 500,
+                 cases[i].more);
+        write_bytes("c.jsonl", text, strlen(text));
+        kv_request_info info = info_of("c.jsonl", NULL, of_lru(0));
+        assert_int_equal(info.contradictions, cases[i].contradictions);
+        if (info.contradictions > 0)
+            assert_non_null(strstr(info.contradiction.text, "stands at another place"));
+    }
+    static const char plain[] = "{\"timestamp\": 0, \"input_length\": 9, \"output_length\": 1}\n";
+    write_bytes("c.jsonl", plain, strlen(plain));
+    kv_request_info info = info_of("c.jsonl", NULL, of_lru(0));
+    assert_true(isnan(info.ideal_hit_ratio) && isnan(info.cache[0].hit_ratio));
+    assert_int_equal(info.unnamed, 1);
+    unlink("c.jsonl");
 }
 
 /* --- The published trace, with the counts that its README gives
@@ -193,10 +332,10 @@ static void reference_counts(void **state)
     if (access(path, R_OK) != 0)
         kv_skip("the shared data is not there");
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        kv_request_info info = info_of(path, NULL, (kv_request_question){true, table[i].blocks});
+        kv_request_info info = info_of(path, NULL, of_lru(table[i].blocks));
         assert_int_equal(info.counts.requests, 5606);
         assert_int_equal(info.prompt.total, 72511056);
-        assert_int_equal(info.lru_hit_tokens, table[i].hit_tokens);
+        assert_int_equal(info.cache[0].hit_tokens, table[i].hit_tokens);
         assert_int_equal(info.ideal_hit_tokens, 25125658);
     }
 }
@@ -206,6 +345,8 @@ static int run(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(worked_by_hand),
         cmocka_unit_test(lru_agrees_with_brute_force),
+        cmocka_unit_test(belady_agrees_with_brute_force),
+        cmocka_unit_test(names_that_contradict),
         cmocka_unit_test(reference_counts),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -5,6 +5,8 @@
  */
 #include "tests/kv_test.h"
 
+#include "sim/serving/foresight.h"
+
 #include "tests/serving_reference.h"
 
 enum { MOST = 160, NAMES = 64 };
@@ -145,10 +147,16 @@ static void serve(const hardware *h, const kv_serving_settings *settings, worklo
     kv_diag diag = {0};
     kv_serving_source source = {.closure = load, .next = next};
     kv_serving_listener listener = {.closure = load, .request = outcome};
+    kv_serving_settings foreseen = *settings;
     load->next = load->finished = 0;
-    *result = (kv_serving_result){0};
-    if (kv_serving_run(settings, h->time, h->entries, &source, &listener, result, &diag) != KV_OK)
+    if (kv_foresight_needed(settings) &&
+        kv_foresight_read(settings, &source, false, &foreseen.foresight, &diag) != KV_OK)
         fail_msg("%s", diag.text);
+    load->next = 0;
+    *result = (kv_serving_result){0};
+    if (kv_serving_run(&foreseen, h->time, h->entries, &source, &listener, result, &diag) != KV_OK)
+        fail_msg("%s", diag.text);
+    kv_foresight_free(foreseen.foresight);
 }
 
 static void test_reference(void **state)
@@ -211,16 +219,16 @@ static void add_tiers(kv_serving_settings *settings, uint64_t *random)
     settings->overlap = draw(random) % 2 == 0;
     settings->layers = 2;
     for (int t = 0; t < settings->tiers; t++)
-        settings->tier[t] =
-            (kv_tier_settings){.name = "tier",
-                               .capacity_blocks = between(random, 5, 200),
-                               .read_bandwidth = 1e6 * (double)between(random, 1, 99),
-                               .write_bandwidth = 1e6 * (double)between(random, 1, 99),
-                               .latency_ns = between(random, 0, 50000),
-                               .link = t > 0 && draw(random) % 2 == 0 ? 0 : t,
-                               .shared_link = draw(random) % 2 == 0,
-                               .replacement = kv_replacement_find("lru"),
-                               .write_through = draw(random) % 2 == 0};
+        settings->tier[t] = (kv_tier_settings){
+            .name = "tier",
+            .capacity_blocks = between(random, 5, 200),
+            .read_bandwidth = 1e6 * (double)between(random, 1, 99),
+            .write_bandwidth = 1e6 * (double)between(random, 1, 99),
+            .latency_ns = between(random, 0, 50000),
+            .link = t > 0 && draw(random) % 2 == 0 ? 0 : t,
+            .shared_link = draw(random) % 2 == 0,
+            .replacement = kv_replacement_find(draw(random) % 4 == 0 ? "belady" : "lru"),
+            .write_through = draw(random) % 2 == 0};
     settings->swap = settings->tiers > 0 && draw(random) % 2 == 0;
 }
 

@@ -427,6 +427,12 @@ void kv_request_completed(kv_request_reader *reader, uint64_t session, int32_t t
     format->completed(reader->state, session, turn, reader->base_ns + recorded_ns);
 }
 
+kv_mark kv_request_mark(const kv_request_reader *reader)
+{
+    bool ahead = reader->looked_ahead || reader->window != NULL;
+    return ahead ? (kv_mark){reader->spec->path, 0, 0} : mark_of(reader);
+}
+
 const kv_request_counts *kv_request_get_counts(const kv_request_reader *reader)
 {
     return &reader->counts;

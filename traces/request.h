@@ -128,6 +128,9 @@ kv_err kv_request_peek(kv_request_reader *reader, int64_t *arrival_ns, kv_diag *
 void kv_request_completed(kv_request_reader *reader, uint64_t session, int32_t turn,
                           int64_t end_ns);
 
+/* Where the request that was read last stands: its line, or only its file. */
+kv_mark kv_request_mark(const kv_request_reader *reader);
+
 const kv_request_counts *kv_request_get_counts(const kv_request_reader *reader);
 /* What was wrong with the first row that was skipped; NULL if none was. */
 const kv_diag *kv_request_first_skip(const kv_request_reader *reader);

@@ -27,6 +27,11 @@ static const kv_option options[] = {
      .name = "lru-blocks",
      .argument = "N",
      .help = "info: prefix hits of an LRU cache of N blocks (or `unlimited`)"},
+    {.letter = 'r',
+     .name = "replacement",
+     .argument = "NAME",
+     .help =
+         "info: the same of a cache with this replacement policy; may be given again, or `all`"},
     {.letter = 'o',
      .name = "output",
      .argument = "FILE",
@@ -127,8 +132,11 @@ static bool take_option(kv_trace_options *o, int c)
         o->to = optarg;
     if (c == OPTION_LIKE)
         o->like = optarg;
-    if (c == 's' && o->settings == KV_TRACE_MOST_SETTINGS)
+    if ((c == 's' && o->settings == KV_TRACE_MOST_SETTINGS) ||
+        (c == 'r' && o->replacements == KV_TRACE_MOST_POLICIES))
         return false;
+    if (c == 'r')
+        o->replacement[o->replacements++] = optarg;
     if (c == 's')
         o->setting[o->settings++] = optarg;
     return true;
@@ -160,7 +168,8 @@ static int trace(const kv_command *self, int argc, char **argv)
         if (c == '?')
             return KV_EXIT_USAGE;
         if (!take_option(&o, c))
-            return kv__usage_error(self, "more than %d settings", KV_TRACE_MOST_SETTINGS);
+            return kv__usage_error(self, "more than %d settings or %d policies",
+                                   KV_TRACE_MOST_SETTINGS, KV_TRACE_MOST_POLICIES);
     }
     if (optind >= argc)
         return kv__usage_error(self, "expected info, verify, synth or convert");

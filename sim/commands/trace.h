@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-enum { KV_TRACE_MOST_SETTINGS = 64 };
+enum { KV_TRACE_MOST_SETTINGS = 64, KV_TRACE_MOST_POLICIES = 15 };
 
 /* What the command line said. */
 typedef struct kv_trace_options {
@@ -20,7 +20,9 @@ typedef struct kv_trace_options {
     const char *output;     /* file to write; NULL: none was named */
     const char *to;         /* format to write; NULL: found by the name of the output */
     const char *like;       /* synth: the trace to resemble; NULL: none */
-    const char *lru_blocks; /* info: size of the LRU cache to replay; NULL: none */
+    const char *lru_blocks; /* info: size of the caches to replay; NULL: none */
+    const char *replacement[KV_TRACE_MOST_POLICIES]; /* info: policies of caches beside lru */
+    int replacements;
     const char *setting[KV_TRACE_MOST_SETTINGS]; /* NAME=VALUE */
     int settings;
 } kv_trace_options;

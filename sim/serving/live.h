@@ -16,6 +16,8 @@ typedef struct kv__kept {
     int32_t growth;  /* by each further token up to kept_until: 0 or 1 */
 } kv__kept;
 
+typedef struct kv_foresight kv_foresight; /* see foresight.h */
+
 /* A request from arrival to completion. Tokens count from the beginning of its prompt. */
 typedef struct kv__live {
     struct kv__live *next; /* in the queue it stands in; first, as kv_pool asks */
@@ -36,6 +38,7 @@ typedef struct kv__live {
     int32_t tenant;
     uint64_t session;
     int64_t number;
+    int64_t first_use; /* of its named blocks, see foresight.h; -1: not known */
     int64_t arrival_ns, admitted_ns, first_token_ns, last_token_ns;
     int32_t load_from, load_to; /* tokens that are being loaded; load_to 0: none are */
     int64_t ready_ns;           /* when computing may go on behind them */

@@ -4,22 +4,17 @@
 
 #include "sim/serving/memory.h"
 
-#include <assert.h>
+#include "sim/serving/foresight.h"
+#include "sim/serving/names.h"
 
-/* splitmix64: spreads numbers over all 64-bit names. */
-static uint64_t spread(uint64_t x)
-{
-    x += 0x9e3779b97f4a7c15u;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
+#include <assert.h>
 
 uint64_t kv__block_key(const kv__live *live, int32_t index)
 {
     if (index < live->named)
         return live->key[index];
-    return spread(spread((uint64_t)live->number ^ 0x7072697661746500u) + (uint64_t)index);
+    return kv__spread_name(kv__spread_name((uint64_t)live->number ^ 0x7072697661746500u) +
+                           (uint64_t)index);
 }
 
 int64_t kv__memory_used(const kv__memory *memory)
@@ -92,11 +87,14 @@ void kv__memory_give(kv__memory *memory, int64_t pages)
     assert(memory->private_ >= 0);
 }
 
+/* Blocks without a name are used by a request that was preempted: it is the next to come. */
 static kv_access access_of(kv__memory *memory, const kv__live *live, int32_t index)
 {
-    return (kv_access){.key = kv__block_key(live, index),
+    uint64_t key = kv__block_key(live, index);
+    int64_t next = index < live->named ? kv__foresight_next(memory->foresight, key) : 0;
+    return (kv_access){.key = key,
                        .time = memory->clock++,
-                       .next_use = KV_NEVER,
+                       .next_use = next,
                        .position = index,
                        .prompt_blocks = live->named};
 }

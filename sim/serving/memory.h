@@ -22,7 +22,8 @@ typedef struct kv__memory {
     int64_t evictions;     /* blocks that left the cache for others */
     int64_t clock;         /* counts accesses */
     int32_t block_tokens;
-    bool own_names;  /* what a preempted request computed can be found again by itself */
+    bool own_names;          /* what a preempted request computed can be found again by itself */
+    kv_foresight *foresight; /* NULL: the policy does not look ahead */
     bool idle_order; /* the policy orders by when blocks fell idle (lru), not only by their use */
     /* Called for every block that leaves the cache for another; may be NULL. */
     void (*evicted)(void *closure, uint64_t key);

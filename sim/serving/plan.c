@@ -7,10 +7,12 @@
 #include "sim/base/file.h"
 #include "sim/serving/plan_policy.h"
 #include "sim/serving/capacity.h"
+#include "sim/serving/foresight.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define AT(f) offsetof(kv_serving_config, f)
 #define IN(s, f) (AT(s.f) - AT(s))
@@ -273,6 +275,15 @@ static kv_err add_tiers(kv_serving_plan *plan, kv_diag *diag)
     return err;
 }
 
+/* Standard input, pipes and the like are gone once they were read. */
+static bool is_read_once(const char *path)
+{
+    struct stat file;
+    return path != NULL &&
+           (strcmp(path, "-") == 0 ||
+            (stat(path, &file) == 0 && !S_ISREG(file.st_mode) && !S_ISDIR(file.st_mode)));
+}
+
 kv_err kv_serving_plan_init(kv_serving_plan *plan, const kv_node *map, const kv_node *model,
                             long long seed, kv_diag *diag)
 {
@@ -297,12 +308,11 @@ kv_err kv_serving_plan_init(kv_serving_plan *plan, const kv_node *map, const kv_
         err = read_requests(plan, diag);
     if (err == KV_OK)
         err = kv__plan_policies_init(plan, diag);
-    if (err == KV_OK && plan->combinations > 1 && plan->requests.path != NULL &&
-        strcmp(plan->requests.path, "-") == 0)
+    if (err == KV_OK && plan->combinations > 1 && is_read_once(plan->requests.path))
         err = kv_fail(diag, KV_ERR_INPUT, &mark,
-                      "requests from standard input can be read once, not for each of %d "
-                      "combinations",
-                      plan->combinations);
+                      "requests from '%s' can be read once, not for each of %d combinations: "
+                      "expected a file",
+                      plan->requests.path, plan->combinations);
     if (err != KV_OK)
         kv_serving_plan_fini(plan);
     return err;
@@ -391,11 +401,6 @@ static kv_err find_policies(kv_serving_point *point, const kv_node *map, kv_diag
     if (s->replacement == NULL)
         return kv_fail(diag, KV_ERR_INPUT, &mark,
                        "prefix_cache.replacement: there is no policy '%s'",
-                       c->prefix_cache.replacement);
-    if ((s->replacement->needs & KV_REPLACEMENT_FUTURE) != 0)
-        return kv_fail(diag, KV_ERR_UNSUPPORTED, &mark,
-                       "prefix_cache.replacement: %s needs to know the future, which a server does "
-                       "not; see `kvsim trace info`",
                        c->prefix_cache.replacement);
     return KV_OK;
 }
@@ -566,8 +571,7 @@ static kv_err copy_tiers(const kv_serving_plan *plan, kv_serving_point *point, k
             return kv_fail(diag, KV_ERR_INPUT, &mark,
                            "tier %s: expected room for 1 to 4e9 blocks of %.0f bytes",
                            s->tier[t].name, kv_serving_cached_bytes(s));
-        if (s->tier[t].replacement == NULL ||
-            (s->tier[t].replacement->needs & KV_REPLACEMENT_FUTURE) != 0)
+        if (s->tier[t].replacement == NULL)
             return kv_fail(diag, KV_ERR_INPUT, &mark, "tier %s: '%s' cannot be its replacement",
                            s->tier[t].name, c->replacement);
     }
@@ -582,6 +586,21 @@ static kv_err copy_tiers(const kv_serving_plan *plan, kv_serving_point *point, k
                        "of %s; expected recompute",
                        point->policy, point->model->name);
     return KV_OK;
+}
+
+/* Looking ahead takes a reading of the trace before the run. */
+static kv_err check_foresight(const kv_serving_plan *plan, const kv_serving_point *point,
+                              kv_diag *diag)
+{
+    const kv_node *requests = kv_node_find(plan->map, "requests");
+    kv_mark mark = kv_node_mark(requests);
+    if (!is_read_once(plan->requests.path) || !kv_foresight_needed(&point->settings))
+        return KV_OK;
+    return kv_fail(
+        diag, KV_ERR_INPUT, &mark,
+        "replacement belady reads the requests twice, first to know the future; '%s' can "
+        "be read once: expected a file",
+        plan->requests.path);
 }
 
 /* Bytes of a block of all layers; of a model that caches nothing, of its states. */
@@ -626,6 +645,8 @@ kv_err kv_serving_plan_point(const kv_serving_plan *plan, int combination, kv_se
     if (err == KV_OK)
         err = copy_tiers(plan, out, diag);
     if (err == KV_OK)
+        err = check_foresight(plan, out, diag);
+    if (err == KV_OK)
         err = kv_step_time_new(&out->config.step_time, &hardware, &out->time, diag);
     if (err == KV_OK)
         err = write_settings(out, diag);
@@ -649,5 +670,6 @@ void kv_serving_point_fini(kv_serving_point *point)
     free(point->params);
     free(point->label);
     free(point->settings_json);
+    kv_foresight_free(point->settings.foresight);
     *point = (kv_serving_point){0};
 }

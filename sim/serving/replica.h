@@ -26,12 +26,15 @@ typedef struct kv__plan {
     int64_t end_ns; /* of all steps */
 } kv__plan;
 
+typedef struct kv__replica kv__replica;
+
 /* What all replicas share. */
 typedef struct kv__server {
     const kv_serving_settings *settings;
     const kv_step_time *time;
     const kv_serving_source *source;
     const kv_serving_listener *listener;
+    kv__replica *replica; /* [settings->replicas] */
     kv_serving_result *result;
     kv_diag *diag;
     kv_pool pool;                        /* of kv__live */
@@ -52,7 +55,7 @@ typedef struct kv__tier {
     kv_tier_result done;
 } kv__tier;
 
-typedef struct kv__replica {
+struct kv__replica {
     kv__server *server;
     kv__tier tier[KV_MOST_TIERS];
     int64_t time_ns; /* of the schedule under way */
@@ -75,7 +78,7 @@ typedef struct kv__replica {
     unsigned __int128 stored_fine;  /* entries in memory times fine time */
     unsigned __int128 running_fine; /* requests in the batch times fine time */
     unsigned __int128 read;         /* entries that attention read */
-} kv__replica;
+};
 
 kv_err kv__replica_init(kv__replica *replica, kv__server *server, int index) KV_MUST_USE;
 void kv__replica_fini(kv__replica *replica);
@@ -91,6 +94,14 @@ void kv__replica_note_peak(kv__replica *replica);
 void kv__replica_cut(kv__replica *replica, int64_t time_ns);
 /* With no step under way: composes the next batch and plans its steps, if there is work. */
 kv_err kv__replica_schedule(kv__replica *replica, int64_t time_ns) KV_MUST_USE;
+
+/* --- The future (foresee.c)
+ * ------------------------------------------------------------------------- */
+
+/* A request makes the uses of its named blocks by being admitted or rejected, or (made false) will
+ * make them again; tells all caches whose policies look ahead. Without foresight nothing happens.
+ */
+void kv__foresee(kv__server *server, const kv__live *live, bool made);
 
 /* --- Tiers (tiers.c)
  * --------------------------------------------------------------------------------- */

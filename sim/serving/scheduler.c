@@ -16,7 +16,8 @@ kv_err kv__replica_init(kv__replica *replica, kv__server *server, int index)
     replica->memory = (kv__memory){.capacity = s->kv_blocks * pages,
                                    .block_pages = s->keep != NULL ? s->keep->named_pages : 1,
                                    .block_tokens = s->block_tokens,
-                                   .own_names = s->keep == NULL};
+                                   .own_names = s->keep == NULL,
+                                   .foresight = s->foresight};
     replica->running = calloc((size_t)s->max_seqs, sizeof *replica->running);
     if (replica->running == NULL)
         return kv_fail_memory(server->diag);
@@ -93,6 +94,7 @@ static kv_err preempt_last(kv__replica *replica)
 {
     kv__live *victim = replica->running[--replica->running_count];
     const kv_keep *keep = replica->server->settings->keep;
+    kv__foresee(replica->server, victim, false);
     bool swapped = kv__swap_out(replica, victim);
     kv_err err = kv__memory_release(&replica->memory, victim, keep == NULL && !swapped);
     replica->pending_tokens += victim->computed_tokens;
@@ -297,6 +299,7 @@ static kv_err grow_and_load(kv__replica *replica, kv__live *live, const entry *e
 static kv_err admit(kv__replica *replica, kv__live *live, const entry *e)
 {
     int32_t size = replica->memory.block_tokens, loaded = (e->load_to - e->load_from) * size;
+    kv__foresee(replica->server, live, true);
     kv_err err = kv__memory_claim(&replica->memory, live, e->hit);
     if (err != KV_OK)
         return err;
@@ -461,8 +464,9 @@ static bool fits(const kv__replica *replica, int64_t steps)
      * running ones took. */
     const kv_serving_settings *s = replica->server->settings;
     bool pages = s->keep != NULL && replica->waiting.count + replica->resumed.count > 0;
-    int64_t free_ = s->tiers > 0 || pages ? kv__memory_empty(&replica->memory)
-                                          : kv__memory_available(&replica->memory);
+    bool ahead = s->foresight != NULL; /* what comes next may change elsewhere meanwhile */
+    int64_t free_ = s->tiers > 0 || pages || ahead ? kv__memory_empty(&replica->memory)
+                                                   : kv__memory_available(&replica->memory);
     return growth_pages(replica, steps) <= free_;
 }
 

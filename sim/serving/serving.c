@@ -4,6 +4,8 @@
 #include "config.h"
 
 #include "sim/engine/events.h"
+#include "sim/serving/foresight.h"
+#include "sim/serving/names.h"
 #include "sim/serving/replica.h"
 
 #include <math.h>
@@ -36,34 +38,6 @@ void kv_serving_result_fini(kv_serving_result *result)
 
 /* --- Requests come in -------------------------------------------------------------- */
 
-/* Whole blocks of the server that the names of a prompt cover. A trace's blocks may be larger or
- * smaller; one size must be a multiple of the other. */
-static kv_err named_blocks(const kv__loop *loop, const kv_request *request, int32_t *out)
-{
-    int32_t size = loop->server.settings->block_tokens, named = request->block_tokens;
-    *out = 0;
-    if (request->block_count == 0 || !loop->server.settings->prefix_cache)
-        return KV_OK;
-    if (named <= 0 || (named % size != 0 && size % named != 0))
-        return kv_fail(loop->server.diag, KV_ERR_INPUT, NULL,
-                       "block_size is %d tokens, but the trace names blocks of %d: one must be a "
-                       "multiple of the other",
-                       size, named);
-    int64_t covered = (int64_t)request->block_count * named;
-    covered = covered < request->prompt_tokens ? covered : request->prompt_tokens;
-    *out = (int32_t)(covered / size);
-    return KV_OK;
-}
-
-/* The name of the server's block i: of the trace block that it ends in, and where in it. */
-static uint64_t name_of(const kv_request *request, int32_t size, int32_t i)
-{
-    int32_t last_token = (i + 1) * size - 1, block = last_token / request->block_tokens;
-    uint64_t part = (uint64_t)(last_token % request->block_tokens) + 1;
-    uint64_t name = request->blocks[block] + part * 0x9e3779b97f4a7c15u;
-    return part == (uint64_t)request->block_tokens ? request->blocks[block] : name ^ (name >> 29);
-}
-
 static kv_err copy_names(kv__loop *loop, kv__live *live, const kv_request *request)
 {
     if (live->named > live->key_room) {
@@ -76,7 +50,7 @@ static kv_err copy_names(kv__loop *loop, kv__live *live, const kv_request *reque
         live->key_room = live->named;
     }
     for (int32_t i = 0; i < live->named; i++)
-        live->key[i] = name_of(request, loop->server.settings->block_tokens, i);
+        live->key[i] = kv__block_name(request, loop->server.settings->block_tokens, i);
     return KV_OK;
 }
 
@@ -95,8 +69,11 @@ static kv_err take_request(kv__loop *loop, const kv_request *request)
                        .tenant = request->tenant,
                        .session = request->session,
                        .number = request->number,
+                       .first_use = -1,
                        .arrival_ns = request->arrival_ns};
-    kv_err err = named_blocks(loop, request, &live->named);
+    if (loop->server.settings->foresight != NULL)
+        live->first_use = kv__foresight_of(loop->server.settings->foresight, request);
+    kv_err err = kv__named_blocks(loop->server.settings, request, &live->named, loop->server.diag);
     if (err == KV_OK && loop->server.settings->keep != NULL)
         err = kv__keep_attach(loop->server.settings->keep, live, loop->server.diag);
     if (err == KV_OK)
@@ -201,6 +178,7 @@ static kv_err reject(kv__loop *loop, kv__live *live, kv_request_status status)
     if (server->source->completed != NULL && live->session != KV_NO_SESSION)
         server->source->completed(server->source->closure, live->session, live->turn,
                                   live->arrival_ns);
+    kv__foresee(server, live, true);
     kv_pool_give(&server->pool, live);
     if (server->listener == NULL || server->listener->request == NULL)
         return KV_OK;
@@ -413,6 +391,11 @@ kv_err kv_serving_run(const kv_serving_settings *settings, const kv_step_time *t
     loop.view = calloc((size_t)settings->replicas, sizeof *loop.view);
     if (loop.replica == NULL || loop.view == NULL)
         err = kv_fail_memory(diag);
+    if (err == KV_OK && settings->foresight == NULL && kv_foresight_needed(settings))
+        err = kv_fail(diag, KV_ERR_UNSUPPORTED, NULL,
+                      "replacement belady needs to know the requests to come, which only `kvsim "
+                      "run` reads from the trace beforehand: expected another policy here");
+    loop.server.replica = loop.replica;
     if (err == KV_OK && settings->keep != NULL)
         err = kv__keep_attach(settings->keep, &loop.server.probe, diag);
     for (; err == KV_OK && made < settings->replicas; made++)

@@ -80,6 +80,8 @@ typedef struct kv_serving_settings {
     bool prefix_cache;   /* keep->reuse must be true */
     const kv_replacement *replacement; /* of the prefix cache */
     const void *replacement_config;    /* NULL: its defaults */
+    kv_foresight *foresight; /* of the requests, for policies that look ahead (foresight.h); the run
+                                changes it; NULL: none do */
     const kv_queue_order *order;
     const kv_routing *routing;
     uint64_t seed;

@@ -7,6 +7,7 @@
 #include "analysis/run.h"
 #include "sim/base/digest.h"
 #include "sim/serving/event_trace.h"
+#include "sim/serving/foresight.h"
 #include "sim/serving/serving_output.h"
 #include "sim/serving/timeline.h"
 
@@ -177,13 +178,31 @@ static void tell_warnings(const task *k, const kv_serving_run_options *options)
             options->warn(options->warn_closure, k->warning[w]);
 }
 
+/* Reads the trace once more before the run, for policies that look ahead. */
+static kv_err foresee(const kv_serving_plan *plan, kv_serving_settings *settings, kv_diag *diag)
+{
+    kv_request_reader *reader;
+    if (!kv_foresight_needed(settings))
+        return KV_OK;
+    kv_err err = kv_request_open(&plan->requests, &reader, diag);
+    if (err != KV_OK)
+        return err;
+    kv_serving_source source = kv_serving_reader(reader);
+    bool by_turn = plan->requests.format->completed != NULL;
+    err = kv_foresight_read(settings, &source, by_turn, &settings->foresight, diag);
+    kv_request_close(reader);
+    return err;
+}
+
 static kv_err simulate(const kv_serving_plan *plan, task *k, telling *t,
                        const kv_serving_run_options *options)
 {
     kv_request_reader *reader;
     kv_serving_result result = {0};
     kv_serving_point *point = &k->point;
-    kv_err err = kv_request_open(&plan->requests, &reader, &k->diag);
+    kv_err err = foresee(plan, &point->settings, &k->diag);
+    if (err == KV_OK)
+        err = kv_request_open(&plan->requests, &reader, &k->diag);
     if (err != KV_OK)
         return err;
     kv_serving_source source = kv_serving_reader(reader);

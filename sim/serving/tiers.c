@@ -11,6 +11,7 @@
  * step or a load, does not begin before. */
 #include "config.h"
 
+#include "sim/serving/foresight.h"
 #include "sim/serving/replica.h"
 
 #include <math.h>
@@ -90,7 +91,8 @@ static void put(kv__replica *replica, int number, uint64_t key)
     if (number == replica->server->settings->tiers || replica->failed != KV_OK)
         return;
     kv__tier *tier = &replica->tier[number];
-    kv_access access = {.key = key, .time = tier->clock++, .next_use = KV_NEVER};
+    int64_t next = kv__foresight_next(replica->server->settings->foresight, key);
+    kv_access access = {.key = key, .time = tier->clock++, .next_use = next};
     bool absent = kv_block_cache_find(tier->cache, key) == KV_NO_SLOT;
     kv_evicted evicted = {0};
     uint32_t slot = KV_NO_SLOT;
@@ -279,10 +281,11 @@ kv_err kv__tiers_choose(kv__replica *replica, kv__live *live, int32_t from, int3
         live->hit_tokens[t] = blocks[t] * replica->memory.block_tokens;
     for (int32_t i = to; i-- > from;) { /* tail first, as the GPU frees */
         int t = holder(replica, kv__block_key(live, i));
-        kv_access access = {.key = kv__block_key(live, i), .next_use = KV_NEVER};
+        kv_access access = {.key = kv__block_key(live, i)};
         if (t < 0 || t == KV_MOST_TIERS)
             continue;
         access.time = replica->tier[t].clock++;
+        access.next_use = kv__foresight_next(replica->server->settings->foresight, access.key);
         kv_err err = kv_block_cache_use(replica->tier[t].cache, &access, NULL, NULL);
         if (err != KV_OK)
             return err;

@@ -24,8 +24,8 @@ typedef struct resample_config {
 enum { PAST_REQUESTS = 1 << 15, PAST_BLOCKS = 1 << 22 };
 
 typedef struct past_request {
-    int64_t first; /* where its blocks begin, in all blocks ever written */
-    int32_t blocks;
+    int64_t first;          /* where its blocks begin, in all blocks ever written */
+    int32_t blocks, tokens; /* of its prompt */
 } past_request;
 
 typedef struct resample {
@@ -134,10 +134,15 @@ static uint32_t short_number(int64_t number)
 
 /* How many blocks can be shared with a past request so that it is the last one to have named the
  * deepest of them, as in the recording; 0 if that depth was used since, or is no longer known. */
-static int32_t can_share(const resample *s, int64_t number, int32_t blocks)
+static int32_t can_share(const resample *s, int64_t number, const kv__like *like)
 {
     const past_request *p = &s->past[number % PAST_REQUESTS];
+    int32_t blocks = like->shared_blocks;
     int32_t shared = p->blocks < blocks ? p->blocks : blocks;
+    int32_t shorter = p->tokens < like->prompt_tokens ? p->tokens : like->prompt_tokens;
+    int32_t whole = shared > 0 ? shorter / s->likeness.block_tokens : 0;
+    if (shared > whole && p->tokens != like->prompt_tokens)
+        shared = whole; /* a block that ends with the prompt is shared by equal prompts only */
     if (shared == 0)
         return 0;
     uint64_t deepest = s->block[(p->first + shared - 1) % PAST_BLOCKS];
@@ -156,7 +161,7 @@ static int64_t find_past(const resample *s, const kv__like *like, int32_t *share
         int64_t number = aim + (i % 2 == 0 ? i / 2 : -(i / 2) - 1);
         if (number < s->oldest || number >= s->made)
             continue;
-        int32_t possible = can_share(s, number, like->shared_blocks);
+        int32_t possible = can_share(s, number, like);
         if (possible > *shared) {
             *shared = possible;
             best = number;
@@ -211,15 +216,16 @@ static kv_err name_block(resample *s, uint64_t block)
 }
 
 /* Keeps the request that was just made, and as many before it as there is room for. */
-static kv_err remember(resample *s, int32_t blocks)
+static kv_err remember(resample *s, const kv__like *like)
 {
+    int32_t blocks = like->named_blocks;
     kv_err err = KV_OK;
     blocks = blocks < PAST_BLOCKS ? blocks : PAST_BLOCKS;
     while (s->oldest < s->made &&
            (s->made - s->oldest == PAST_REQUESTS ||
             s->written + blocks - s->past[s->oldest % PAST_REQUESTS].first > PAST_BLOCKS))
         forget_oldest(s);
-    s->past[s->made % PAST_REQUESTS] = (past_request){s->written, blocks};
+    s->past[s->made % PAST_REQUESTS] = (past_request){s->written, blocks, like->prompt_tokens};
     for (int32_t i = 0; err == KV_OK && i < blocks; i++)
         err = name_block(s, s->prompt[i]);
     return err;
@@ -235,7 +241,7 @@ static kv_err next(void *state, kv_request *out, kv_diag *diag)
     if (have_prompt(s, like->named_blocks) != KV_OK)
         return kv_fail_memory(diag);
     compose(s, like);
-    if (remember(s, like->named_blocks) != KV_OK)
+    if (remember(s, like) != KV_OK)
         return kv_fail_memory(diag);
     s->made++;
     *out = kv__request_blank;
