@@ -22,7 +22,7 @@ static const char label_sql[] =
     "varying AS (SELECT family, fullkey FROM leaf GROUP BY family, fullkey "
     " HAVING count(DISTINCT atom) > 1 OR "
     " count(*) < (SELECT count(*) FROM %s WHERE run_id = ?1 AND family IN ('', policy))),"
-    "word AS (SELECT leaf.id, place, CASE WHEN fullkey = '$.device' THEN atom ELSE "
+    "word AS (SELECT leaf.id, place, CASE WHEN fullkey IN ('$.device', '$.model') THEN atom ELSE "
     " replace(replace(replace(replace(replace(replace(fullkey, 'policy$.', ''), '$.', ''), "
     "  'serving.', ''), 'tiers.', ''), 'scheduler.', ''), '.', ' ') || ' ' || atom END AS text "
     " FROM leaf JOIN varying USING (family, fullkey)), "

@@ -210,7 +210,8 @@ kv_err kv_request_trace_put(kv_run *run, const char *path, const char *format, c
 static const char summary_sql[] =
     "SELECT number, policy, coalesce(chunk_size, 'whole'), completed, rejected, throughput_tok_s, "
     "ttft_mean, ttft_p99, tpot_mean, tpot_p99, e2e_p99, prefix_hit_ratio, preemptions, keep, "
-    "running_mean, (SELECT avg(accuracy) FROM serving_accuracy AS a WHERE a.point_id = p.id) "
+    "running_mean, (SELECT avg(accuracy) FROM serving_accuracy AS a WHERE a.point_id = p.id), "
+    "label "
     "FROM serving_point AS p WHERE run_id = ? ORDER BY number";
 
 /* A number in four digits; "-" if there is none. */
@@ -232,8 +233,10 @@ kv_err kv_serving_summary(kv_results *results, long long run_id, FILE *out, kv_d
     for (bool first = true; (err = kv__sql_step(results, statement, diag)) == KV_OK;
          first = false) {
         if (first)
-            fprintf(out, "point policy        keep  chunk  completed rejected running   tok/s    "
-                         "TTFT  p99 [s]    TPOT p99 [ms]  E2E p99 [s]  hits preempted accuracy\n");
+            fprintf(
+                out,
+                "point policy        keep  chunk  completed rejected running   tok/s    "
+                "TTFT  p99 [s]    TPOT p99 [ms]  E2E p99 [s]  hits preempted accuracy  label\n");
         fprintf(out, "%5d %-12s", sqlite3_column_int(statement, 0),
                 sqlite3_column_text(statement, 1));
         print_cell(out, 5, kv__sql_double(statement, 13), 1);
@@ -249,7 +252,7 @@ kv_err kv_serving_summary(kv_results *results, long long run_id, FILE *out, kv_d
         print_cell(out, 5, kv__sql_double(statement, 11), 1);
         fprintf(out, " %9lld", sqlite3_column_int64(statement, 12));
         print_cell(out, 8, kv__sql_double(statement, 15), 1);
-        fputc('\n', out);
+        fprintf(out, "  %s\n", sqlite3_column_text(statement, 16));
     }
     sqlite3_finalize(statement);
     return err == KV_END ? KV_OK : err;

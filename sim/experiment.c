@@ -22,9 +22,9 @@ static const kv_param params[] = {{"name", KV_TEXT, offsetof(kv_experiment, name
                                    NULL, 0, "", "of everything random"},
                                   {.name = NULL}};
 static const kv_field fields[] = {
-    {"model", KV_FIELD_NODE, offsetof(kv_experiment, model), false,
+    {"model", KV_FIELD_NODES, offsetof(kv_experiment, model), false,
      "name in the catalogue, path to a YAML file, or a mapping; the "
-     "trace's own shape if not given"},
+     "trace's own shape if not given; of servers a list of them makes a grid"},
     {"serving", KV_FIELD_SERVING, offsetof(kv_experiment, serving), false,
      "replay of request traces through a server; docs/serving.md explains it"},
     {.name = NULL}};
@@ -75,6 +75,13 @@ static kv_err fill(kv_experiment *experiment, const char *path, kv_diag *diag)
     if (!experiment->has_attention && experiment->serving == NULL)
         return kv_fail(diag, KV_ERR_INPUT, &mark,
                        "there is nothing to run; expected `attention` or `serving`");
+    if (experiment->has_attention && experiment->model != NULL &&
+        kv_node_get_kind(experiment->model) == KV_NODE_LIST) {
+        mark = kv_node_mark(experiment->model);
+        return kv_fail(diag, KV_ERR_INPUT, &mark,
+                       "model: attention is replayed under one model; expected a list of them in "
+                       "`serving` alone");
+    }
     if (experiment->name == NULL && (experiment->name = name_of_path(path)) == NULL)
         return kv_fail_memory(diag);
     return KV_OK;

@@ -203,6 +203,22 @@ static kv_err parse_node(const kv_field *field, void *into, const kv_node *item,
     return KV_OK;
 }
 
+static kv_err parse_nodes(const kv_field *field, void *into, const kv_node *item, kv_diag *diag)
+{
+    const kv_node *one;
+    kv_mark mark = kv_node_mark(item);
+    kv_err err = KV_OK;
+    if (kv_node_get_kind(item) != KV_NODE_LIST)
+        return parse_node(field, into, item, diag);
+    if (kv_node_count(item) == 0)
+        return kv_fail(diag, KV_ERR_INPUT, &mark, "%s: the list is empty; expected at least one",
+                       field->name);
+    for (int i = 0; i < kv_node_count(item) && err == KV_OK; i++)
+        err = parse_node(field, &one, kv_node_at(item, i), diag);
+    *(const kv_node **)into = item;
+    return err;
+}
+
 static void fini_node(void *from)
 {
     *(const kv_node **)from = NULL;
@@ -218,6 +234,7 @@ static const struct {
     [KV_FIELD_FILES] = {parse_files, fini_files},
     [KV_FIELD_CHUNKS] = {parse_chunk, fini_chunks},
     [KV_FIELD_POLICIES] = {parse_policy, fini_policies},
+    [KV_FIELD_NODES] = {parse_nodes, fini_node},
     [KV_FIELD_NODE] = {parse_node, fini_node},
     [KV_FIELD_SERVING] = {parse_node, fini_node},
 };

@@ -80,5 +80,10 @@ const char *kv_spec_saves(const kv_point_spec *spec);
 /* For people: the policy and the settings that differ from its (or its preset's) defaults, how much
  * is kept aside: "snapkv chunked, window 16"; of a combination with " + " between them. */
 char *kv_spec_label(const kv_point_spec *spec);
+/* For people: the policies and of each the settings, how much is kept included, in which it differs
+ * from others of the same names in a list that it belongs to: "snapkv keep 0.1, window 16". Fails
+ * only for want of memory. */
+kv_err kv_spec_write_among(const kv_point_spec *spec, const kv_point_list *list,
+                           FILE *out) KV_MUST_USE;
 
 #endif

@@ -164,6 +164,44 @@ char *kv_spec_label(const kv_point_spec *spec)
     return text_of(spec, 0, around, write_label);
 }
 
+/* True if another point of the list with policies of the same names has another value. */
+static bool differs(const kv_point_list *list, const kv_point_spec *spec, int index,
+                    const kv_param *param)
+{
+    kv_part mine = kv_spec_get(spec, index);
+    for (int i = 0; i < list->count; i++) {
+        const kv_point_spec *other = &list->point[i];
+        bool alike = kv_spec_named(other) == kv_spec_named(spec);
+        for (int p = 0; p < kv_spec_named(spec) && alike; p++)
+            alike =
+                strcmp(kv_spec_get(other, p).method.name, kv_spec_get(spec, p).method.name) == 0;
+        if (alike && !kv_param_equal(param, mine.config, kv_spec_get(other, index).config))
+            return true;
+    }
+    return false;
+}
+
+kv_err kv_spec_write_among(const kv_point_spec *spec, const kv_point_list *list, FILE *out)
+{
+    for (int i = 0; i < kv_spec_named(spec); i++) {
+        kv_part part = kv_spec_get(spec, i);
+        const char *separator = " ";
+        fprintf(out, "%s%s", i > 0 ? " + " : "", part.method.name);
+        for (const kv_param *p = part.method.params; p->name != NULL; p++) {
+            if (kv_param_absent(p, part.config) || !differs(list, spec, i, p))
+                continue;
+            char *value = kv_param_text(p, part.config);
+            if (value == NULL)
+                return KV_ERR_MEMORY;
+            fputs(separator, out);
+            write_setting(p, value, out);
+            free(value);
+            separator = ", ";
+        }
+    }
+    return KV_OK;
+}
+
 /* --- Duplicates -------------------------------------------------------------------- */
 
 typedef struct identity {

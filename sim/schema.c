@@ -413,7 +413,10 @@ static void request_rows(writer *w, const kv_param *const *table, int tables)
             for (int n = 0; (row = row_of_name(table, tables, p->name, n)) != NULL; n++) {
                 next(w);
                 open_with(w, '{');
-                value(w, row);
+                if (row->flags & KV_PARAM_SWEEP)
+                    one_or_list(w, value_item, row);
+                else
+                    value(w, row);
                 close_with(w, '}');
             }
             close_with(w, ']');
@@ -485,11 +488,7 @@ static void serving(writer *w, const char *help)
             param(w, row);
     }
     requests(w);
-    key(w, "model");
-    open_with(w, '{');
-    text(w, "description", "the served model, where it is not the experiment's");
-    node_item(w, NULL);
-    close_with(w, '}');
+    listed(w, "model", "the served model, where it is not the experiment's", node_item);
     listed(w, "device", "name in the catalogue, path to a YAML file, or a mapping", node_item);
     listed(w, "chunk_size", "tokens of one request in one step", chunk_item);
     listed(w, "policies", "what is kept of a sequence", policy_item);
@@ -512,7 +511,8 @@ static void field(writer *w, const kv_field *f)
     static void (*const items[])(writer *, const void *) = {
         [KV_FIELD_TEXTS] = text_item,   [KV_FIELD_FILES] = text_item,
         [KV_FIELD_CHUNKS] = chunk_item, [KV_FIELD_POLICIES] = policy_item,
-        [KV_FIELD_NODE] = NULL,         [KV_FIELD_SERVING] = NULL,
+        [KV_FIELD_NODES] = node_item,   [KV_FIELD_NODE] = NULL,
+        [KV_FIELD_SERVING] = NULL,
     };
     key(w, f->name);
     open_with(w, '{');
@@ -525,7 +525,7 @@ static void field(writer *w, const kv_field *f)
     if (items[f->type] != NULL)
         one_or_list(w, items[f->type], NULL);
     else
-        literal(w, "type", "[\"string\", \"number\", \"boolean\", \"object\"]");
+        node_item(w, NULL);
     close_with(w, '}');
 }
 

@@ -51,7 +51,7 @@ static kv_err parse_field(const kv_field *field, void *config, const kv_node *ma
                                 : kv_fail(diag, KV_ERR_INPUT, &mark, "'%s' is missing: %s",
                                           field->name, field->help);
     if (kv_node_get_kind(value) != KV_NODE_LIST || field->type == KV_FIELD_NODE ||
-        field->type == KV_FIELD_SERVING)
+        field->type == KV_FIELD_NODES || field->type == KV_FIELD_SERVING)
         return kv_field_parse(field, config, value, diag);
     if (kv_node_count(value) == 0)
         return kv_fail(diag, KV_ERR_INPUT, &mark,

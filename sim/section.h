@@ -15,6 +15,7 @@ typedef enum kv_field_type {
     KV_FIELD_FILES,    /* kv_files: names of files that exist; globs work */
     KV_FIELD_CHUNKS,   /* kv_chunks: chunk sizes */
     KV_FIELD_POLICIES, /* kv_point_list (sim/policy_spec.h): the grid of every item */
+    KV_FIELD_NODES,    /* const kv_node *: as the next, or a list of such */
     KV_FIELD_NODE,     /* const kv_node *: a text or a mapping that somebody else parses */
     KV_FIELD_SERVING   /* const kv_node *: the mapping that sim/serving/plan.h parses */
 } kv_field_type;

@@ -227,7 +227,8 @@ static const struct {
      "`accuracy >= 0.9 of full`"},
     {"name: [a]", ":1:7: name: expected text, found a list"},
     {"seed: -1", ":1:7: seed: expected a whole number of at least 0, found '-1'"},
-    {"model: [a]\n" BASE "}", ":1:8: model: expected a name or a mapping, found a list"},
+    {"model: [a]\n" BASE "}", ":1:8: model: attention is replayed under one model; expected a list "
+                              "of them in `serving` alone"},
     {"model:\n" BASE "}", ":1:7: model: expected a name or a mapping, found nothing"},
 };
 

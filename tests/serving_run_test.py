@@ -233,6 +233,61 @@ def test_division(folder):
               done.stderr)
 
 
+def test_lists(folder):
+    """Lists of `requests` and of `model`: each combination is a row that equals that of an experiment
+    without lists, and a label that names what differs and nothing else."""
+    write(folder, "t.csv", "arrival,prompt,output\n" + "".join(
+        "%g,%d,%d\n" % (i * 0.01, 50 + i * 37 % 900, 1 + i * 13 % 60) for i in range(60)))
+
+    def run(name, model, requests, extra):
+        path = write(folder, name + ".yaml", "model: %s\nserving:\n  requests: {file: t.csv, format: csv%s}\n"
+                     "  device: rtx-4090\n%s" % (model, requests, extra))
+        out = os.path.join(folder, name + ".db")
+        done = kvsim("run", path, "-q", "-o", out)
+        check("lists: " + name + " runs", done.returncode == 0, done.stderr)
+        return rows(out, POINT)
+
+    common = "  kv_blocks: 600\n  scheduler: {max_seqs: %s}\n"
+    several = run("several", "[llama-3.1-8b, mistral-7b]", ", speedup: [1, 4], limit: [30, 0]",
+                  common % "[8, 16]")
+    wanted = [(m, s, speed, limit) for m in ("llama-3.1-8b", "mistral-7b") for s in (8, 16)
+              for speed in (1, 4) for limit in (30, 0)]
+    check("a label says what differs", [p["label"] for p in several] == [
+        "full, model %s, max_seqs %d, requests speedup %d, requests limit %d" % w for w in wanted],
+        [p["label"] for p in several])
+    check("limits are kept", [p["requests"] for p in several] == [30, 60] * 8)
+    for number in (0, 5, 10, 15):
+        model, seqs, speed, limit = wanted[number]
+        alone = run("alone%d" % number, model, ", speedup: %d, limit: %d" % (speed, limit), common % seqs)
+        differ = [k for k in alone[0] if k not in ("id", "number", "label") and
+                  alone[0][k] != several[number][k]]
+        check("row %d as by itself" % number, alone[0]["label"] == "full" and differ == [], differ)
+    drawn = run("drawn", "llama-3.1-8b", ", arrivals: poisson, rate: [5, 50], seed: [1, 2]", "")
+    check("rates and seeds", len({p["ttft_mean"] for p in drawn}) == 4 and [p["label"] for p in drawn] == [
+        "full, requests rate %d, requests seed %d" % w for w in ((5, 1), (5, 2), (50, 1), (50, 2))], drawn)
+    policies = run("policies", "llama-3.1-8b", "", "  kv_blocks: [600, 600]\n  chunk_size: [64, whole]\n"
+                   "  prefix_cache: {enabled: false}\n  tiers: {cpu: {capacity: [1GiB, 2GiB]}}\n"
+                   "  policies: [full, snapkv: {keep: [0.2, 0.5], window: 8}]\n")
+    check("policies, tiers and chunks are named, equal values are not", sorted({p["label"] for p in policies}) ==
+          sorted("%s, cpu capacity %s, chunk %s" % (p, t, c) for p in ("full", "snapkv keep 0.2",
+                                                                      "snapkv keep 0.5")
+                 for t in ("1GiB", "2GiB") for c in ("64", "whole")), [p["label"] for p in policies])
+    done = kvsim("run", os.path.join(folder, "several.yaml"), "-o", os.path.join(folder, "shown.db"))
+    check("the summary shows labels", all(p["label"] in done.stdout for p in several), done.stdout)
+    for key, value, words in (("requests.on_error", "[stop, skip]", "requests.on_error: expected one value"),
+                              ("request_results", "[true, false]", "request_results: expected one value"),
+                              ("requests.file", "[t.csv, u.csv]", "file: expected one value"),
+                              ("requests.speedup", "[]", "the list is empty")):
+        done = kvsim("run", os.path.join(folder, "several.yaml"), "-q", "-o", os.path.join(folder, "x.db"),
+                     "--set", "serving.%s=%s" % (key, value))
+        check("refused: " + key, done.returncode == 2 and words in done.stderr, done.stderr)
+    done = kvsim("run", write(folder, "both.yaml", "model: [llama-3.1-8b, mistral-7b]\nattention: {traces: %s, "
+                              "policies: full}\n" % os.path.join(HERE, "data", "tiny.h5")), "-q", "-o",
+                 os.path.join(folder, "x.db"))
+    check("attention has one model", done.returncode == 2 and "both.yaml:1:8: model: attention" in
+          done.stderr, done.stderr)
+
+
 def test_wrong_input(folder):
     cases = [
         ("a negative length", "arrival,prompt,output\n0,5,5\n1,-5,5\n", "", "t.csv:3"),
@@ -393,5 +448,6 @@ with tempfile.TemporaryDirectory() as work:
     test_division(work)
     test_profiles(work)
     test_stored(work)
+    test_lists(work)
     test_wrong_input(work)
 print("1..%d" % len(RESULTS))

@@ -38,6 +38,7 @@ const kv_param kv_request_params[] = {
      .offset = offsetof(kv_request_options, arrivals),
      .fallback = "recorded",
      .choices = arrivals_choices,
+     .flags = KV_PARAM_SWEEP,
      .help = "where arrival times come from: the trace, gaps drawn at `rate`, or all at once"},
     {.name = "speedup",
      .type = KV_REAL,
@@ -70,6 +71,7 @@ const kv_param kv_request_params[] = {
      .min = 0,
      .max = 9e15,
      .unit = "requests",
+     .flags = KV_PARAM_SWEEP,
      .help = "the trace ends after this many requests; 0: where it ends"},
     {.name = "sort_window",
      .type = KV_INT,
@@ -85,6 +87,7 @@ const kv_param kv_request_params[] = {
      .fallback = "1",
      .min = 0,
      .max = 9e15,
+     .flags = KV_PARAM_SWEEP,
      .help = "of everything about the requests that is drawn"},
     {.name = NULL}};
 
@@ -252,6 +255,12 @@ static const kv_param *find_setting(const kv_request_format *format, const char 
     if (param == NULL && format->shared_params != NULL)
         param = kv_param_find(format->shared_params, name);
     return param;
+}
+
+const kv_param *kv_request_spec_param(const kv_request_spec *spec, const char *name)
+{
+    const kv_param *param = kv_param_find(kv_request_params, name);
+    return param != NULL ? param : find_setting(spec->format, name);
 }
 
 kv_err kv_request_spec_set(kv_request_spec *spec, const char *name, const char *text,

@@ -11,14 +11,14 @@
 
 kv_err kv__plan_replay(void *closure, const kv_candidate *c, kv_plan_sample *s, kv_diag *diag)
 {
-    const kv_serving_plan *serving = closure;
+    (void)closure;
     kv_request_reader *reader;
     kv_serving_point point = c->point; /* shares everything but its settings */
     int64_t last_ns = 0;
     double blocks = floor((double)point.settings.kv_blocks * s->blocks);
     point.settings.kv_blocks = blocks < 1 ? 1 : (int64_t)blocks;
     point.settings.replicas = s->replicas;
-    kv_err err = kv_request_open(&serving->requests, &reader, diag);
+    kv_err err = kv_request_open(&point.requests, &reader, diag);
     if (err != KV_OK)
         return err;
     kv_speed speed = {reader, s->speed, 0};

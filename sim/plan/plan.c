@@ -362,6 +362,17 @@ static void planner_fini(planner *p)
     kv_serving_plan_fini(&p->serving);
 }
 
+/* Candidates compete under the same requests. */
+static kv_err check_load(const planner *p, kv_diag *diag)
+{
+    const kv_grid *requests = &p->serving.grid[KV_SERVING_REQUESTS];
+    kv_mark mark = kv_node_mark(requests->map);
+    if (requests->count == 1)
+        return KV_OK;
+    return kv_fail(diag, KV_ERR_INPUT, &mark,
+                   "requests: a plan is for one load; expected no lists here");
+}
+
 /* Reads limits and lists candidates. What policies whose counts depend on attention keep comes from
  * a profile; before there is one, it is that of the run to come. After an error nothing is owned.
  */
@@ -376,7 +387,9 @@ static kv_err planner_init(planner *p, const kv_profile_source *profile, kv_diag
         p->serving.profile = *profile;
     else if (experiment->has_attention)
         p->serving.replayed = &experiment->attention.points;
-    err = read_limits(p, diag);
+    err = check_load(p, diag);
+    if (err == KV_OK)
+        err = read_limits(p, diag);
     if (err == KV_OK)
         err = list_candidates(p, diag);
     if (err != KV_OK)

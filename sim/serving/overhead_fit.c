@@ -171,7 +171,7 @@ static kv_err replay(trial *t, const kv_step_time *time, kv_run_figures *figures
     kv_request_reader *reader;
     kv_serving_result r = {0};
     kv_serving_listener listener = {.closure = t, .request = tell};
-    kv_err err = kv_request_open(&t->plan->requests, &reader, t->diag);
+    kv_err err = kv_request_open(&t->point->requests, &reader, t->diag);
     if (err != KV_OK)
         return err;
     kv_serving_source source = kv_serving_reader(reader);

@@ -4,15 +4,16 @@
 
 #include "sim/serving/plan.h"
 
-#include "sim/base/file.h"
+#include "sim/serving/plan_label.h"
 #include "sim/serving/plan_policy.h"
+#include "sim/serving/plan_requests.h"
+#include "sim/base/json.h"
 #include "sim/serving/capacity.h"
 #include "sim/serving/foresight.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define AT(f) offsetof(kv_serving_config, f)
 #define IN(s, f) (AT(s.f) - AT(s))
@@ -149,66 +150,6 @@ static bool is_other(const char *key)
     return false;
 }
 
-/* --- The trace
- * -------------------------------------------------------------------------------------- */
-
-static kv_err scalar(const kv_node *node, const char *key, const char **text, kv_diag *diag)
-{
-    kv_mark mark = kv_node_mark(node);
-    if (kv_node_get_kind(node) != KV_NODE_SCALAR || (*text = kv_node_text(node, NULL)) == NULL)
-        return kv_fail(diag, KV_ERR_INPUT, &mark, "%s: expected one value", key);
-    return KV_OK;
-}
-
-/* Sets what stands in a mapping of `requests`; prefix is "" or "columns.". */
-static kv_err set_requests(kv_request_spec *spec, const kv_node *map, const char *prefix,
-                           kv_diag *diag)
-{
-    kv_err err = KV_OK;
-    for (int i = 0; i < kv_node_count(map) && err == KV_OK; i++) {
-        const char *key = kv_node_key(map, i), *text;
-        const kv_node *value = kv_node_at(map, i);
-        char name[256];
-        if (*prefix == '\0' && (strcmp(key, "file") == 0 || strcmp(key, "format") == 0))
-            continue;
-        snprintf(name, sizeof name, "%s%s", prefix, key);
-        kv_mark mark = kv_node_mark(value);
-        if (kv_node_get_kind(value) == KV_NODE_MAP && *prefix == '\0') {
-            snprintf(name, sizeof name, "%s.", key);
-            err = set_requests(spec, value, name, diag);
-        } else if ((err = scalar(value, name, &text, diag)) == KV_OK) {
-            err = kv_request_spec_set(spec, name, text, &mark, diag);
-        }
-    }
-    return err;
-}
-
-static kv_err read_requests(kv_serving_plan *plan, kv_diag *diag)
-{
-    const kv_node *map = kv_node_find(plan->map, "requests");
-    kv_mark mark = kv_node_mark(map != NULL ? map : plan->map);
-    if (map == NULL || kv_node_get_kind(map) != KV_NODE_MAP)
-        return kv_fail(diag, KV_ERR_INPUT, &mark,
-                       "serving needs `requests: {file: ..., format: ...}`");
-    const kv_node *file = kv_node_find(map, "file"), *format = kv_node_find(map, "format");
-    const char *file_text = NULL, *format_text = NULL;
-    kv_err err = file != NULL ? scalar(file, "file", &file_text, diag) : KV_OK;
-    if (err == KV_OK && format != NULL)
-        err = scalar(format, "format", &format_text, diag);
-    char *directory = kv_path_directory(mark.path != NULL ? mark.path : "");
-    char *path = file_text != NULL && directory != NULL && strcmp(file_text, "-") != 0
-                     ? kv_path_resolve(directory, file_text)
-                     : NULL;
-    if (err == KV_OK)
-        err = kv_request_spec_init(&plan->requests, path != NULL ? path : file_text, format_text,
-                                   diag);
-    if (err == KV_OK)
-        err = set_requests(&plan->requests, map, "", diag);
-    free(path);
-    free(directory);
-    return err;
-}
-
 /* --- Combinations
  * ------------------------------------------------------------------------------------ */
 
@@ -233,6 +174,29 @@ static kv_err check_keys(const kv_serving_plan *plan, kv_diag *diag)
     return KV_OK;
 }
 
+/* The settings of a dimension of the grid. */
+static const kv_param *params_of(int number)
+{
+    return number < KV_SERVING_PARTS      ? kv_serving_parts[number].params
+           : number < KV_SERVING_REQUESTS ? kv_tier_params
+                                          : NULL; /* see plan_requests.c */
+}
+
+static kv_err check_lists(int number, const char *name, const kv_node *map, kv_diag *diag)
+{
+    const kv_param *params = params_of(number);
+    for (int i = 0; params != NULL && i < kv_node_count(map); i++) {
+        const kv_node *value = kv_node_at(map, i);
+        const kv_param *param = kv_param_find(params, kv_node_key(map, i));
+        kv_mark mark = kv_node_mark(value);
+        if (param != NULL && kv_node_get_kind(value) == KV_NODE_LIST &&
+            (param->flags & KV_PARAM_SWEEP) == 0)
+            return kv_fail(diag, KV_ERR_INPUT, &mark, "%s%s%s: expected one value, not a list",
+                           name, *name != '\0' ? "." : "", param->name);
+    }
+    return KV_OK;
+}
+
 /* Takes one mapping into the grid; NULL: it is not given. */
 static kv_err add_grid(kv_serving_plan *plan, int number, const char *name, const kv_node *map,
                        kv_diag *diag)
@@ -243,6 +207,8 @@ static kv_err add_grid(kv_serving_plan *plan, int number, const char *name, cons
     }
     kv_err err = kv_grid_init(&plan->grid[number], map, diag);
     kv_mark mark = kv_node_mark(plan->map);
+    if (err == KV_OK && map != NULL)
+        err = check_lists(number, name, map, diag);
     if (err == KV_OK && plan->grid[number].count > KV_GRID_MOST / plan->combinations)
         return kv_fail(diag, KV_ERR_INPUT, &mark, "serving: more than %d combinations",
                        KV_GRID_MOST);
@@ -275,13 +241,30 @@ static kv_err add_tiers(kv_serving_plan *plan, kv_diag *diag)
     return err;
 }
 
-/* Standard input, pipes and the like are gone once they were read. */
-static bool is_read_once(const char *path)
+static kv_err add_requests(kv_serving_plan *plan, kv_diag *diag)
 {
-    struct stat file;
-    return path != NULL &&
-           (strcmp(path, "-") == 0 ||
-            (stat(path, &file) == 0 && !S_ISREG(file.st_mode) && !S_ISDIR(file.st_mode)));
+    const kv_node *map = kv_node_find(plan->map, "requests");
+    kv_mark mark = kv_node_mark(map != NULL ? map : plan->map);
+    if (map == NULL || kv_node_get_kind(map) != KV_NODE_MAP)
+        return kv_fail(diag, KV_ERR_INPUT, &mark,
+                       "serving needs `requests: {file: ..., format: ...}`");
+    kv_err err = add_grid(plan, KV_SERVING_REQUESTS, "requests", map, diag);
+    return err == KV_OK ? kv__plan_requests_init(plan, diag) : err;
+}
+
+/* The models are one dimension more, beside the grid of the section: they may stand above it. */
+static kv_err add_models(kv_serving_plan *plan, kv_diag *diag)
+{
+    const kv_node *node = plan->model_node;
+    kv_mark mark = kv_node_mark(node);
+    bool above = kv_node_find(plan->map, "model") == NULL;
+    bool list = kv_node_get_kind(node) == KV_NODE_LIST;
+    plan->models = above && list ? kv_node_count(node) : 1;
+    if (plan->models == 0 || plan->combinations > KV_GRID_MOST / plan->models)
+        return kv_fail(diag, KV_ERR_INPUT, &mark, "model: expected 1 to %d models",
+                       KV_GRID_MOST / plan->combinations);
+    plan->combinations *= plan->models;
+    return KV_OK;
 }
 
 kv_err kv_serving_plan_init(kv_serving_plan *plan, const kv_node *map, const kv_node *model,
@@ -289,7 +272,7 @@ kv_err kv_serving_plan_init(kv_serving_plan *plan, const kv_node *map, const kv_
 {
     *plan = (kv_serving_plan){
         .map = map, .model_node = model, .seed = (uint64_t)seed, .combinations = 1};
-    for (int p = 0; p < KV_SERVING_PARTS + KV_MOST_TIERS; p++)
+    for (int p = 0; p < KV_SERVING_GRIDS; p++)
         plan->grid[p].count = 1;
     kv_mark mark = kv_node_mark(map);
     if (kv_node_get_kind(map) != KV_NODE_MAP)
@@ -305,10 +288,12 @@ kv_err kv_serving_plan_init(kv_serving_plan *plan, const kv_node *map, const kv_
     if (err == KV_OK)
         err = add_tiers(plan, diag);
     if (err == KV_OK)
-        err = read_requests(plan, diag);
+        err = add_requests(plan, diag);
     if (err == KV_OK)
         err = kv__plan_policies_init(plan, diag);
-    if (err == KV_OK && plan->combinations > 1 && is_read_once(plan->requests.path))
+    if (err == KV_OK)
+        err = add_models(plan, diag);
+    if (err == KV_OK && plan->combinations > 1 && kv__plan_requests_once(plan))
         err = kv_fail(diag, KV_ERR_INPUT, &mark,
                       "requests from '%s' can be read once, not for each of %d combinations: "
                       "expected a file",
@@ -325,10 +310,9 @@ void kv_serving_plan_fini(kv_serving_plan *plan)
     *plan = (kv_serving_plan){0};
 }
 
-/* The combination of one part within a combination of all. */
-static int part_combination(const kv_serving_plan *plan, int part, int combination)
+int kv__plan_part(const kv_serving_plan *plan, int part, int combination)
 {
-    for (int p = KV_SERVING_PARTS + KV_MOST_TIERS - 1; p > part; p--)
+    for (int p = KV_SERVING_GRIDS - 1; p > part; p--)
         combination /= plan->grid[p].count;
     return combination % plan->grid[part].count;
 }
@@ -338,8 +322,21 @@ static const kv_node *picked(const kv_serving_plan *plan, int combination, const
 {
     for (int i = 0; i < kv_node_count(plan->map); i++)
         if (strcmp(kv_node_key(plan->map, i), key) == 0)
-            return kv_grid_pick(&plan->grid[0], part_combination(plan, 0, combination), i);
+            return kv_grid_pick(&plan->grid[0], kv__plan_part(plan, 0, combination), i);
     return NULL;
+}
+
+/* The model of a combination. */
+static const kv_node *picked_model(const kv_serving_plan *plan, int combination)
+{
+    int slower = combination;
+    if (kv_node_find(plan->map, "model") != NULL)
+        return picked(plan, combination, "model");
+    if (kv_node_get_kind(plan->model_node) != KV_NODE_LIST)
+        return plan->model_node;
+    for (int p = 0; p < KV_SERVING_GRIDS; p++)
+        slower /= plan->grid[p].count;
+    return kv_node_at(plan->model_node, slower % plan->models);
 }
 
 /* Fills a struct from one mapping of the grid. */
@@ -347,7 +344,7 @@ static kv_err fill(const kv_serving_plan *plan, int number, const char *name,
                    const kv_param *params, int combination, void *config, kv_diag *diag)
 {
     const kv_node *map = plan->grid[number].map;
-    int picked_one = part_combination(plan, number, combination);
+    int picked_one = kv__plan_part(plan, number, combination);
     kv_err err = kv_params_default(params, config, diag);
     for (int i = 0; map != NULL && i < kv_node_count(map) && err == KV_OK; i++) {
         const char *key = kv_node_key(map, i);
@@ -454,7 +451,10 @@ static kv_err write_settings(kv_serving_point *point, kv_diag *diag)
     FILE *out = open_memstream(&point->settings_json, &bytes);
     if (out == NULL)
         return kv_fail_memory(diag);
-    fprintf(out, "{\"device\":\"%s\"", point->device->name);
+    fputs("{\"device\":", out);
+    kv_json_string(point->device->name, out);
+    fputs(",\"model\":", out);
+    kv_json_string(point->model->name, out);
     for (int p = 0; p < KV_SERVING_PARTS; p++) {
         fprintf(out, ",\"%s\":", p == 0 ? "serving" : kv_serving_parts[p].name);
         kv_params_json(kv_serving_parts[p].params,
@@ -464,7 +464,9 @@ static kv_err write_settings(kv_serving_point *point, kv_diag *diag)
         fprintf(out, "%s\"%s\":", t == 0 ? ",\"tiers\":{" : ",", point->settings.tier[t].name);
         kv_params_json(kv_tier_params, &point->config.tier[t], 0, out);
     }
-    fputs(point->settings.tiers > 0 ? "}}" : "}", out);
+    fputs(point->settings.tiers > 0 ? "},\"requests\":" : ",\"requests\":", out);
+    kv__plan_requests_json(&point->requests, out);
+    fputc('}', out);
     return fclose(out) == 0 ? KV_OK : kv_fail_memory(diag);
 }
 
@@ -476,7 +478,7 @@ static kv_err find_hardware(const kv_serving_plan *plan, int combination, kv_ser
     kv_mark mark = kv_node_mark(plan->map);
     if (device == NULL)
         return kv_fail(diag, KV_ERR_INPUT, &mark, "serving needs `device`, such as h100-sxm");
-    kv_err err = kv_model_get(plan->model_node, &point->model, diag);
+    kv_err err = kv_model_get(picked_model(plan, combination), &point->model, diag);
     if (err == KV_OK)
         err = kv_device_get(device, &point->device, diag);
     if (err != KV_OK)
@@ -588,21 +590,6 @@ static kv_err copy_tiers(const kv_serving_plan *plan, kv_serving_point *point, k
     return KV_OK;
 }
 
-/* Looking ahead takes a reading of the trace before the run. */
-static kv_err check_foresight(const kv_serving_plan *plan, const kv_serving_point *point,
-                              kv_diag *diag)
-{
-    const kv_node *requests = kv_node_find(plan->map, "requests");
-    kv_mark mark = kv_node_mark(requests);
-    if (!is_read_once(plan->requests.path) || !kv_foresight_needed(&point->settings))
-        return KV_OK;
-    return kv_fail(
-        diag, KV_ERR_INPUT, &mark,
-        "replacement belady reads the requests twice, first to know the future; '%s' can "
-        "be read once: expected a file",
-        plan->requests.path);
-}
-
 /* Bytes of a block of all layers; of a model that caches nothing, of its states. */
 static double block_bytes_of(const kv_serving_point *point, kv_cache_format format)
 {
@@ -629,7 +616,10 @@ kv_err kv_serving_plan_point(const kv_serving_plan *plan, int combination, kv_se
     *out = (kv_serving_point){0};
     kv_step_hardware hardware;
     const kv_point_spec *policy = kv__plan_policy_pick(plan, &combination);
-    kv_err err = fill_all(plan, combination, &out->config, diag);
+    int requests = kv__plan_part(plan, KV_SERVING_REQUESTS, combination);
+    kv_err err = kv__plan_requests_pick(plan, requests, &out->requests, diag);
+    if (err == KV_OK)
+        err = fill_all(plan, combination, &out->config, diag);
     if (err == KV_OK)
         err = find_hardware(plan, combination, out, &hardware, diag);
     if (err == KV_OK)
@@ -645,11 +635,13 @@ kv_err kv_serving_plan_point(const kv_serving_plan *plan, int combination, kv_se
     if (err == KV_OK)
         err = copy_tiers(plan, out, diag);
     if (err == KV_OK)
-        err = check_foresight(plan, out, diag);
+        err = kv__plan_requests_twice(plan, out, diag);
     if (err == KV_OK)
         err = kv_step_time_new(&out->config.step_time, &hardware, &out->time, diag);
     if (err == KV_OK)
         err = write_settings(out, diag);
+    if (err == KV_OK)
+        err = kv__plan_label(plan, combination, policy, out, diag);
     if (err != KV_OK)
         kv_serving_point_fini(out);
     return err;
@@ -671,5 +663,6 @@ void kv_serving_point_fini(kv_serving_point *point)
     free(point->label);
     free(point->settings_json);
     kv_foresight_free(point->settings.foresight);
+    kv_request_spec_fini(&point->requests);
     *point = (kv_serving_point){0};
 }

@@ -67,7 +67,12 @@ typedef struct kv_serving_part {
     size_t offset; /* of its struct in kv_serving_config */
 } kv_serving_part;
 
-enum { KV_SERVING_PARTS = 6 };
+/* Dimensions of the grid: the parts, the tiers, `requests`. */
+enum {
+    KV_SERVING_PARTS = 6,
+    KV_SERVING_REQUESTS = KV_SERVING_PARTS + KV_MOST_TIERS,
+    KV_SERVING_GRIDS
+};
 extern const kv_serving_part kv_serving_parts[KV_SERVING_PARTS];
 extern const kv_param kv_tier_params[];
 
@@ -79,7 +84,8 @@ typedef struct kv_serving_point {
     kv_device *device;
     kv_step_hardware hardware; /* points into model and device */
     kv_step_time *time;
-    char *label;                   /* retention policy, for people */
+    kv_request_spec requests;
+    char *label;                   /* policy and all that differs between points, for people */
     double keep_fraction;          /* that it is told to keep; NaN: it is told otherwise */
     char *policy, *params;         /* retention policy and its settings as JSON */
     char *settings_json;           /* all other settings, canonical */
@@ -92,15 +98,16 @@ typedef struct kv_serving_point {
 
 typedef struct kv_serving_plan {
     const kv_node *map, *model_node;
-    kv_grid grid[KV_SERVING_PARTS + KV_MOST_TIERS]; /* parts, then tiers */
+    kv_grid grid[KV_SERVING_GRIDS];
     int tiers;
+    int models; /* that stand above the section as a list; else 1 */
     int combinations;
     kv_profile_source profile;     /* this run's attention part, once it is done */
     const kv_point_list *replayed; /* the points of that part; NULL: there is none */
     kv_point_list policies;
-    int policy_items; /* of the key `policies` as the grid sees it */
-    int faster;       /* combinations of what varies faster than the policies */
-    kv_request_spec requests;
+    int policy_items;         /* of the key `policies` as the grid sees it */
+    int faster;               /* combinations of what varies faster than the policies */
+    kv_request_spec requests; /* of the first combination: file and format are those of all */
     uint64_t seed;
 } kv_serving_plan;
 
@@ -110,7 +117,8 @@ kv_err kv_serving_plan_init(kv_serving_plan *plan, const kv_node *map, const kv_
                             long long seed, kv_diag *diag) KV_MUST_USE;
 void kv_serving_plan_fini(kv_serving_plan *plan);
 
-/* One combination; what is written first varies slowest. */
+/* One combination; what is written first varies slowest, `model` above the section most so and
+ * `requests` least. */
 kv_err kv_serving_plan_point(const kv_serving_plan *plan, int combination, kv_serving_point *out,
                              kv_diag *diag) KV_MUST_USE;
 void kv_serving_point_fini(kv_serving_point *point);

@@ -26,7 +26,7 @@ static int faster_combinations(const kv_serving_plan *plan)
             at = i;
     for (int i = at + 1; at >= 0 && i < kv_node_count(plan->map); i++)
         count *= choices_of(kv_node_at(plan->map, i));
-    for (int p = 1; p < KV_SERVING_PARTS + KV_MOST_TIERS; p++)
+    for (int p = 1; p < KV_SERVING_GRIDS; p++)
         count *= plan->grid[p].count;
     return count;
 }
@@ -86,13 +86,12 @@ const kv_point_spec *kv__plan_policy_pick(const kv_serving_plan *plan, int *comb
 kv_err kv__plan_policy_name(const kv_point_spec *spec, kv_serving_point *point, kv_diag *diag)
 {
     point->policy = kv_spec_name(spec);
-    point->label = kv_spec_label(spec);
     point->keep_fraction = kv_spec_keep(spec);
     point->params = kv_spec_params_json(spec);
     if (spec->chunk_tokens != KV_CHUNK_NOT_GIVEN)
         point->chunk_tokens = spec->chunk_tokens;
     point->settings.chunk_tokens = (int32_t)point->chunk_tokens;
-    bool good = point->policy != NULL && point->params != NULL && point->label != NULL;
+    bool good = point->policy != NULL && point->params != NULL;
     return good ? KV_OK : kv_fail_memory(diag);
 }
 

@@ -179,30 +179,30 @@ static void tell_warnings(const task *k, const kv_serving_run_options *options)
 }
 
 /* Reads the trace once more before the run, for policies that look ahead. */
-static kv_err foresee(const kv_serving_plan *plan, kv_serving_settings *settings, kv_diag *diag)
+static kv_err foresee(kv_serving_point *point, kv_diag *diag)
 {
+    kv_serving_settings *settings = &point->settings;
     kv_request_reader *reader;
     if (!kv_foresight_needed(settings))
         return KV_OK;
-    kv_err err = kv_request_open(&plan->requests, &reader, diag);
+    kv_err err = kv_request_open(&point->requests, &reader, diag);
     if (err != KV_OK)
         return err;
     kv_serving_source source = kv_serving_reader(reader);
-    bool by_turn = plan->requests.format->completed != NULL;
+    bool by_turn = point->requests.format->completed != NULL;
     err = kv_foresight_read(settings, &source, by_turn, &settings->foresight, diag);
     kv_request_close(reader);
     return err;
 }
 
-static kv_err simulate(const kv_serving_plan *plan, task *k, telling *t,
-                       const kv_serving_run_options *options)
+static kv_err simulate(task *k, telling *t, const kv_serving_run_options *options)
 {
     kv_request_reader *reader;
     kv_serving_result result = {0};
     kv_serving_point *point = &k->point;
-    kv_err err = foresee(plan, &point->settings, &k->diag);
+    kv_err err = foresee(point, &k->diag);
     if (err == KV_OK)
-        err = kv_request_open(&plan->requests, &reader, &k->diag);
+        err = kv_request_open(&point->requests, &reader, &k->diag);
     if (err != KV_OK)
         return err;
     kv_serving_source source = kv_serving_reader(reader);
@@ -262,7 +262,7 @@ static void run_task(const kv_serving_plan *plan, task *k, const kv_serving_run_
                                      k->point.config.trace_events.start_ns,
                                      k->point.config.trace_events.duration_ns, &k->diag);
     if (k->err == KV_OK)
-        k->err = simulate(plan, k, &t, options);
+        k->err = simulate(k, &t, options);
     kv__timeline_fini(&t.timeline);
     kv_err closed = kv_event_trace_close(&t.trace, &k->diag);
     k->err = k->err == KV_OK ? closed : k->err;

@@ -56,6 +56,7 @@ static const kv_param params[] = {
      .fallback = "0",
      .min = 0,
      .max = 9e15,
+     .flags = KV_PARAM_SWEEP,
      .unit = "requests",
      .help = "how many to make; 0: as many as the trace has"},
     {.name = NULL}};

@@ -53,6 +53,7 @@ typedef struct synth {
      FIELD(field_.kind),                                                                           \
      .fallback = kind_,                                                                            \
      .choices = kv__length_choices,                                                                \
+     .flags = KV_PARAM_SWEEP,                                                                      \
      .help = "distribution of the length of " what_},                                              \
         {.name = name_ "_mean",                                                                    \
          .type = KV_REAL,                                                                          \
@@ -77,11 +78,13 @@ typedef struct synth {
          .fallback = "1",                                                                          \
          .min = 0,                                                                                 \
          .max = INT32_MAX,                                                                         \
+         .flags = KV_PARAM_SWEEP,                                                                  \
          .unit = "tokens",                                                                         \
          .help = "shorter ones are lengthened to this"},                                           \
     {                                                                                              \
         .name = name_ "_max", .type = KV_INT, FIELD(field_.max), .fallback = "100000", .min = 1,   \
-        .max = INT32_MAX, .unit = "tokens", .help = "longer ones are cut to this"                  \
+        .max = INT32_MAX, .flags = KV_PARAM_SWEEP, .unit = "tokens",                               \
+        .help = "longer ones are cut to this"                                                      \
     }
 
 static const kv_param params[] = {
@@ -91,6 +94,7 @@ static const kv_param params[] = {
      .fallback = "1000",
      .min = 1,
      .max = 9e15,
+     .flags = KV_PARAM_SWEEP,
      .unit = "requests",
      .help = "requests of all sessions together"},
     LENGTHS("prompt", prompt, "lognormal", "1000", "1", "what a turn adds to the prompt"),
@@ -134,6 +138,7 @@ static const kv_param params[] = {
      .fallback = "512",
      .min = 1,
      .max = 1 << 20,
+     .flags = KV_PARAM_SWEEP,
      .unit = "tokens",
      .help = "tokens per block that prompts name"},
     {.name = "prompt_limit",
@@ -142,6 +147,7 @@ static const kv_param params[] = {
      .fallback = "131072",
      .min = 1,
      .max = INT32_MAX,
+     .flags = KV_PARAM_SWEEP,
      .unit = "tokens",
      .help = "a session ends before its prompt would be longer"},
     {.name = NULL}};
