@@ -117,6 +117,46 @@ static kv_err create_schema(kv_results *results, kv_diag *diag)
     return err;
 }
 
+/* Between releases tables may change under one version: what lacks something that this kvsim reads
+ * or writes is told apart here, and not by SQL that fails later. */
+static kv_err check_table(kv_results *results, const kv_table *table, kv_diag *diag)
+{
+    kv_mark mark = {results->path, 0, 0};
+    long long there = 0;
+    kv_err err =
+        kv__sql_number(results, 0, &there, diag,
+                       "SELECT count(*) FROM sqlite_schema WHERE name = ?", "t", table->name);
+    if (err == KV_OK && there == 0)
+        return kv_fail(
+            diag, KV_ERR_INPUT, &mark,
+            "the results have no table %s: an earlier kvsim wrote them; use that one, or "
+            "another file",
+            table->name);
+    for (const kv_column *c = table->column; err == KV_OK && !table->is_view && c->name != NULL;
+         c++) {
+        if (strcmp(c->name, "*") == 0)
+            continue;
+        err = kv__sql_number(results, 0, &there, diag,
+                             "SELECT count(*) FROM pragma_table_info(?) WHERE name = ?", "tt",
+                             table->name, c->name);
+        if (err == KV_OK && there == 0)
+            return kv_fail(diag, KV_ERR_INPUT, &mark,
+                           "table %s of the results has no column %s: an earlier kvsim wrote them; "
+                           "use that one, or another file",
+                           table->name, c->name);
+    }
+    return err;
+}
+
+static kv_err check_tables(kv_results *results, kv_diag *diag)
+{
+    kv_err err = KV_OK;
+    for (const kv_table *const *part = kv_schema_parts(); *part != NULL; part++)
+        for (const kv_table *table = *part; table->name != NULL && err == KV_OK; table++)
+            err = check_table(results, table, diag);
+    return err;
+}
+
 static kv_err check_opened(kv_results *results, kv_diag *diag)
 {
     kv_mark mark = {results->path, 0, 0};
@@ -126,7 +166,9 @@ static kv_err check_opened(kv_results *results, kv_diag *diag)
         err = kv__sql_number(results, 0, &version, diag, "PRAGMA user_version", "");
     if (err == KV_OK && application != KV_SCHEMA_APPLICATION)
         err = kv_fail(diag, KV_ERR_INPUT, &mark, "this is no results database of kvsim");
-    return err == KV_OK ? check_version((uint32_t)version, &mark, diag) : err;
+    if (err == KV_OK)
+        err = check_version((uint32_t)version, &mark, diag);
+    return err == KV_OK ? check_tables(results, diag) : err;
 }
 
 /* By now SQLite has rolled back what a killed process may have left: perhaps all there was. */

@@ -9,7 +9,9 @@
 #include <stdio.h>
 
 enum {
-    KV_SCHEMA_VERSION = 1,             /* PRAGMA user_version */
+    /* PRAGMA user_version: one more whenever a table, a view or the meaning of a column changes
+     * between releases. 2: what the first version had, with the columns that came to it since. */
+    KV_SCHEMA_VERSION = 2,
     KV_SCHEMA_APPLICATION = 0x6b76736d /* PRAGMA application_id, "kvsm" */
 };
 

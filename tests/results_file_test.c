@@ -70,6 +70,30 @@ static void other_files_are_refused_untouched(void **state)
     assert_int_not_equal(access("no-such.db", F_OK), 0);
 }
 
+/* Files of the first schema version, and such as say that they are of this one but lack something:
+ * nobody meets an SQL error. */
+static void an_older_file_is_told_apart(void **state)
+{
+    const char *path = "results_file_test_o.db";
+    kv_synthetic *s = kv_synthetic_new(KV_SYNTHETIC_SMALL);
+    kv_diag diag = {0};
+    static const struct {
+        const char *sql, *words;
+    } cases[] = {{"PRAGMA user_version = 1", "schema version 1, this kvsim knows version 2"},
+                 {"ALTER TABLE request_trace DROP COLUMN digest",
+                  "request_trace of the results has no column"},
+                 {"DROP VIEW serving_accuracy", "no table serving_accuracy"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        db_remove(path);
+        assert_int_equal(kv_synthetic_run(s, path, false, false, true, &diag), KV_OK);
+        db_execute(path, cases[i].sql);
+        db_execute(path, "PRAGMA wal_checkpoint(TRUNCATE)");
+        expect_refused(path, cases[i].words);
+    }
+    db_remove(path);
+    kv_synthetic_free(s);
+}
+
 static void copy_file(const char *from, const char *to)
 {
     char bytes[4096];
@@ -103,8 +127,10 @@ static void a_kill_while_the_file_is_made_leaves_nothing(void **state)
     db_remove(path);
     /* A cache of one page makes SQLite write before it commits. */
     sqlite3_exec(db, "PRAGMA cache_size = 1; BEGIN", NULL, NULL, NULL);
-    sqlite3_exec(db, "PRAGMA application_id = 1802924909; PRAGMA user_version = 1", NULL, NULL,
-                 NULL);
+    char *identity = sqlite3_mprintf("PRAGMA application_id = 1802924909; PRAGMA user_version = %d",
+                                     KV_SCHEMA_VERSION);
+    sqlite3_exec(db, identity, NULL, NULL, NULL);
+    sqlite3_free(identity);
     assert_int_equal(sqlite3_exec(db, create, NULL, NULL, NULL), SQLITE_OK);
     copy_file(making, path);
     copy_file("results_file_test_b.db-journal", "results_file_test_a.db-journal");
@@ -176,6 +202,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(other_files_are_refused_untouched),
+        cmocka_unit_test(an_older_file_is_told_apart),
         cmocka_unit_test(a_kill_while_the_file_is_made_leaves_nothing),
         cmocka_unit_test(a_damaged_file_is_wrong_input),
         cmocka_unit_test(a_full_disk_is_reported_and_resumed),
