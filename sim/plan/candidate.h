@@ -79,7 +79,7 @@ void kv__candidate_fini(kv_candidate *candidate);
 /* Text of a binding; NULL: nothing binds. */
 const char *kv__binding_text(const kv_plan_problem *problem, int binding);
 
-/* The oracle of `kvsim plan`: replays the requests of a serving plan, which is its closure. */
+/* The oracle of `kvsim plan`: replays the requests of a candidate. The closure is not used. */
 kv_err kv__plan_replay(void *closure, const kv_candidate *candidate, kv_plan_sample *sample,
                        kv_diag *diag) KV_MUST_USE;
 
