@@ -310,6 +310,10 @@ static const struct {
      "{\"timestamp\": 1, \"input_length\": 5, \"output_length\": 6, \"hash_ids\": "
      "[99999999999999999999]}\n",
      "not JSON: too big"},
+    {"mooncake",
+     "{\"timestamp\": 1, \"input_length\": 5, \"output_length\": 6, \"hash_ids\": [1], "
+     "\"hashes\": \"whole\"}\n",
+     "x:1: 'hashes': expected \"chained\" or \"content\""},
     {"azure", "", "x: is empty"},
     {"azure", HEADER "2023-11-16 18:15:46.68,374\n", "x:2: 2 fields, expected 3"},
     {"azure", HEADER ROW "2023-11-16 18:15:46.68,-374,44\n",
@@ -538,6 +542,44 @@ static void drawn_arrivals_have_their_rate(void **state)
     }
 }
 
+/* Contents 5 6 7 and 6 5 7 and 5 6 8: the third begins with two blocks of the first; nothing of the
+ * second stands behind the same tokens as before. A trace that says so by itself, and one that has
+ * to be told. */
+static void contents_are_chained(void **state)
+{
+    static const char told[] =
+        "{\"timestamp\": 0, \"input_length\": 6, \"output_length\": 1, \"hash_ids\": [5, 6, 7]}\n"
+        "{\"timestamp\": 1, \"input_length\": 6, \"output_length\": 1, \"hash_ids\": [6, 5, 7]}\n"
+        "{\"timestamp\": 2, \"input_length\": 6, \"output_length\": 1, \"hash_ids\": [5, 6, 8]}\n";
+    static const char saying[] =
+        "{\"timestamp\": 0, \"input_length\": 6, \"output_length\": 1, \"hash_ids\": [5, 6, 7], "
+        "\"hashes\": \"content\"}\n";
+    write_bytes("c", told, strlen(told));
+    request_list l = read_requests("c", "mooncake", "block_tokens=2 hashes=content sort_window=2");
+    assert_string_equal(l.message, "");
+    assert_int_equal(l.count, 3);
+    const kv_request *a = &l.request[0], *b = &l.request[1], *c = &l.request[2];
+    assert_int_equal(a->contents[2], 7);
+    assert_int_equal(b->contents[0], 6);
+    assert_int_equal(c->contents[2], 8);
+    assert_true(c->blocks[0] == a->blocks[0] && c->blocks[1] == a->blocks[1]);
+    for (int i = 0; i < 9; i++)
+        for (int j = 0; j < i; j++)
+            assert_true(l.request[i / 3].blocks[i % 3] != l.request[j / 3].blocks[j % 3] ||
+                        (i / 3 == 2 && j / 3 == 0 && i % 3 == j % 3 && i % 3 < 2));
+    request_list plain = read_requests("c", "mooncake", "block_tokens=2");
+    assert_null(plain.request[1].contents);
+    assert_int_equal(plain.request[1].blocks[0], 6);
+    write_bytes("c", saying, strlen(saying));
+    request_list said = read_requests("c", "mooncake", "block_tokens=2");
+    assert_int_equal(said.request[0].contents[1], 6);
+    assert_true(said.request[0].blocks[2] == a->blocks[2]);
+    free_requests(&said);
+    free_requests(&plain);
+    free_requests(&l);
+    unlink("c");
+}
+
 static void looking_ahead_changes_nothing(void **state)
 {
     kv_diag diag = {0};
@@ -582,6 +624,7 @@ static int run(void)
         cmocka_unit_test(sort_window_restores_order),
         cmocka_unit_test(speedup_and_limit),
         cmocka_unit_test(drawn_arrivals_have_their_rate),
+        cmocka_unit_test(contents_are_chained),
         cmocka_unit_test(looking_ahead_changes_nothing),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);

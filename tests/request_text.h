@@ -53,6 +53,8 @@ static inline void keep_request(request_list *list, const kv_request *request)
     *copy = *request;
     size_t bytes = (size_t)request->block_count * sizeof *request->blocks;
     copy->blocks = memcpy(malloc(bytes + 1), bytes > 0 ? (const void *)request->blocks : "", bytes);
+    if (request->contents != NULL)
+        copy->contents = memcpy(malloc(bytes + 1), request->contents, bytes);
 }
 
 /* Reads a file whole. settings: "name=value name=value", NULL: none. */
@@ -96,8 +98,10 @@ static inline request_list read_text(const char *path, const char *text, const c
 
 static inline void free_requests(request_list *list)
 {
-    for (int i = 0; i < list->count; i++)
+    for (int i = 0; i < list->count; i++) {
         free((void *)list->request[i].blocks);
+        free((void *)list->request[i].contents);
+    }
     free(list->request);
 }
 

@@ -267,3 +267,11 @@ uint64_t kv__name_of(const char *text)
     hash |= UINT64_C(1) << 63;
     return hash == UINT64_MAX ? hash - 1 : hash; /* KV_NO_SESSION is no one's name */
 }
+
+uint64_t kv__name_behind(uint64_t before, uint64_t name)
+{
+    uint64_t x = before * UINT64_C(0xd6e8feb86659fd93) + name + UINT64_C(0x9e3779b97f4a7c15);
+    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9); /* as splitmix64 */
+    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return x ^ (x >> 31);
+}

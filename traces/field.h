@@ -28,5 +28,7 @@ void kv__write_time(FILE *out, int64_t ns, int unit);
 /* A 64-bit name for any text: a whole number names itself, other text its FNV-1a hash with the
  * highest bit set. */
 uint64_t kv__name_of(const char *text);
+/* The name of what stands behind something named: of all tokens up to the end of a block. */
+uint64_t kv__name_behind(uint64_t before, uint64_t name);
 
 #endif

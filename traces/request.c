@@ -40,7 +40,9 @@ struct kv_request_reader {
     int64_t floor_ns; /* the last completion; no arrival is before it */
     bool looked_ahead;
     kv_request ahead; /* what kv_request_peek took, if looked_ahead */
-    kv_err failed;    /* KV_OK until the reader fails for good */
+    uint64_t *chain;  /* [chain_room] names of the last request's blocks, made from contents */
+    int32_t chain_room;
+    kv_err failed; /* KV_OK until the reader fails for good */
 };
 
 /* --- Tenants
@@ -197,6 +199,7 @@ void kv_request_close(kv_request_reader *reader)
     tenants_fini(&reader->tenants);
     gsl_rng_free(reader->rng);
     free(reader->state);
+    free(reader->chain);
     free(reader);
 }
 
@@ -369,11 +372,34 @@ static kv_err take(kv_request_reader *reader, kv_request *out, kv_diag *diag)
     return err;
 }
 
+/* Names that tell contents become names that tell all tokens up to the end of the block. */
+static kv_err chain_names(kv_request_reader *reader, kv_request *r, kv_diag *diag)
+{
+    bool contents = r->names_contents || reader->spec->options.hashes == KV_HASHES_CONTENT;
+    if (!contents || r->block_count == 0)
+        return KV_OK;
+    if (r->block_count > reader->chain_room) {
+        uint64_t *larger = realloc(reader->chain, (size_t)r->block_count * sizeof *larger);
+        if (larger == NULL)
+            return kv_fail_memory(diag);
+        reader->chain = larger;
+        reader->chain_room = r->block_count;
+    }
+    uint64_t name = 0;
+    for (int32_t i = 0; i < r->block_count; i++)
+        reader->chain[i] = name = kv__name_behind(name, r->blocks[i]);
+    r->contents = r->blocks;
+    r->blocks = reader->chain;
+    return KV_OK;
+}
+
 kv_err kv_request_next(kv_request_reader *reader, kv_request *out, kv_diag *diag)
 {
     kv_request request = reader->ahead;
     kv_err err = reader->looked_ahead ? KV_OK : take(reader, &request, diag);
     reader->looked_ahead = false;
+    if (err == KV_OK)
+        err = chain_names(reader, &request, diag);
     if (err != KV_OK)
         return err;
     request.number = reader->counts.requests++;

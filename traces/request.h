@@ -43,6 +43,11 @@ typedef struct kv_request {
      * the blocks then cover min(block_count * block_tokens, prompt_tokens) tokens. What they do not
      * cover is shared with no one. */
     const uint64_t *blocks;
+    /* [block_count] names of the contents of those blocks alone: equal names mean equal tokens,
+     * wherever in a prompt they stand. NULL if the trace does not tell. */
+    const uint64_t *contents;
+    bool names_contents;  /* from a format to the reader: `blocks` names contents, which the reader
+                             then chains */
     int32_t block_count;  /* 0 if the format names none */
     int32_t block_tokens; /* tokens per block; 0 if block_count is 0 */
     int32_t turn;         /* number within the session, from 0, unique there; 0 without a session */
@@ -64,10 +69,16 @@ typedef enum kv_arrivals {
     KV_ARRIVALS_IF_RECORDED /* 0 where the trace records none: to look at a trace, no setting */
 } kv_arrivals;
 
+typedef enum kv_hashes {
+    KV_HASHES_CHAINED, /* a block's name tells all tokens from the beginning of the prompt */
+    KV_HASHES_CONTENT  /* ... its own tokens only */
+} kv_hashes;
+
 /* Settings that every format takes (table kv_request_params). */
 typedef struct kv_request_options {
     int on_error;          /* kv_on_error: what a malformed row does */
     int arrivals;          /* kv_arrivals: where arrival times come from */
+    int hashes;            /* kv_hashes: what names of blocks tell, where the trace does not say */
     double speedup;        /* recorded arrival times are divided by this */
     double rate;           /* requests per second, of arrivals that are not recorded */
     double burstiness;     /* coefficient of variation of KV_ARRIVALS_GAMMA */

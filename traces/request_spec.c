@@ -25,6 +25,7 @@ enum { FORMATS = sizeof format_table / sizeof format_table[0] - 1 };
 static const char *const on_error_choices[] = {"stop", "skip", NULL};
 static const char *const arrivals_choices[] = {"recorded", "even",     "poisson",
                                                "gamma",    "together", NULL};
+static const char *const hashes_choices[] = {"chained", "content", NULL};
 
 const kv_param kv_request_params[] = {
     {.name = "on_error",
@@ -40,6 +41,12 @@ const kv_param kv_request_params[] = {
      .choices = arrivals_choices,
      .flags = KV_PARAM_SWEEP,
      .help = "where arrival times come from: the trace, gaps drawn at `rate`, or all at once"},
+    {.name = "hashes",
+     .type = KV_CHOICE,
+     .offset = offsetof(kv_request_options, hashes),
+     .fallback = "chained",
+     .choices = hashes_choices,
+     .help = "what the name of a block tells: all tokens up to its end, or its own (content)"},
     {.name = "speedup",
      .type = KV_REAL,
      .offset = offsetof(kv_request_options, speedup),

@@ -38,8 +38,8 @@ static const kv_param params[] = {{.name = "block_tokens",
                                   {.name = NULL}};
 
 /* Beside the four keys of the published traces, `session_id` (number or text), `turn` and `delay`
- * (ms since the answer before), which other tools add and kvsim writes; further keys are ignored.
- */
+ * (ms since the answer before), which other tools add and kvsim writes, and `hashes` ("content":
+ * hash_ids name contents alone); further keys are ignored. */
 KV_REQUEST_FORMAT_DEFINE(mooncake) = {
     .name = "mooncake",
     .brief = "one JSON object per line: timestamp (ms), input_length, output_length, hash_ids",
@@ -83,6 +83,19 @@ static kv_err read_block_size(const mooncake *s, const json_t *row, const kv__js
     if (err == KV_OK && *out == 0)
         return kv_fail(diag, KV_ERR_INPUT, &place->mark, "'block_size' is 0");
     return err;
+}
+
+/* What the names tell, where the row says it (kvsim writes it). */
+static kv_err read_hashes(const json_t *row, const kv__json_place *place, bool *content,
+                          kv_diag *diag)
+{
+    const json_t *said = json_object_get(row, "hashes");
+    const char *text = said != NULL ? json_string_value(said) : "chained";
+    *content = text != NULL && strcmp(text, "content") == 0;
+    if (text == NULL || (!*content && strcmp(text, "chained") != 0))
+        return kv_fail(diag, KV_ERR_INPUT, &place->mark,
+                       "'hashes': expected \"chained\" or \"content\"");
+    return KV_OK;
 }
 
 static kv_err make_room(mooncake *s, size_t count, kv_diag *diag)
@@ -227,6 +240,8 @@ static kv_err read_row(mooncake *s, const json_t *row, const kv__json_place *pla
     if (err == KV_OK)
         err = read_block_size(s, row, place, &out->block_tokens, diag);
     if (err == KV_OK)
+        err = read_hashes(row, place, &out->names_contents, diag);
+    if (err == KV_OK)
         err = read_blocks(s, ids, place, out, diag);
     return err == KV_END ? KV_OK : err;
 }
@@ -255,15 +270,18 @@ static kv_err next(void *state, kv_request *out, kv_diag *diag)
 static void write_row(FILE *out, const kv_request *r, const char *tenant)
 {
     enum { PUBLISHED_BLOCK_TOKENS = 512 };
+    const uint64_t *names = r->contents != NULL ? r->contents : r->blocks;
     fputs("{\"timestamp\": ", out);
     kv__write_time(out, r->arrival_ns, KV_UNIT_MS);
     fprintf(out, ", \"input_length\": %" PRId32 ", \"output_length\": %" PRId32 ", \"hash_ids\": [",
             r->prompt_tokens, r->output_tokens);
     for (int32_t i = 0; i < r->block_count; i++)
-        fprintf(out, "%s%" PRIu64, i > 0 ? ", " : "", r->blocks[i] & INT64_MAX);
+        fprintf(out, "%s%" PRIu64, i > 0 ? ", " : "", names[i] & INT64_MAX);
     putc(']', out);
     if (r->block_count > 0 && r->block_tokens != PUBLISHED_BLOCK_TOKENS)
         fprintf(out, ", \"block_size\": %" PRId32, r->block_tokens);
+    if (r->contents != NULL)
+        fputs(", \"hashes\": \"content\"", out);
     if (r->session != KV_NO_SESSION)
         fprintf(out, ", \"session_id\": %" PRIu64 ", \"turn\": %" PRId32, r->session & INT64_MAX,
                 r->turn);

@@ -12,35 +12,47 @@
 #include <gsl/gsl_randist.h>
 
 static kv_err open(void *state, const kv_request_env *env, kv_diag *diag);
+static kv_err next(void *state, kv_request *out, kv_diag *diag);
 static void close(void *state);
 
 typedef struct synth_config {
     kv__session_config session;
-    kv__lengths prompt, output, context;
+    kv__lengths prompt, output, context, document;
     long long requests;
     long long contexts;
     double context_skew;
+    long long documents, documents_per_prompt;
+    double document_skew;
     double turns;
     long long think_time_ns;
     long long block_tokens;
     long long prompt_limit_tokens;
 } synth_config;
 
+/* A text that prompts share. */
 typedef struct context {
     int32_t tokens;
     uint64_t first_id; /* names of its complete blocks */
 } context;
 
+/* Texts to draw from, the k-th in proportion to a power of k. */
+typedef struct pool {
+    context *text;             /* [count] */
+    gsl_ran_discrete_t *which; /* NULL: there are none */
+    size_t count;
+} pool;
+
 typedef struct synth {
     kv__sessions sessions; /* first */
     const synth_config *config;
     gsl_rng *rng;
-    gsl_ran_discrete_t *which; /* context of a session; NULL: there are none */
-    context *contexts;         /* [config->contexts] */
-    uint64_t session;          /* number of the next one */
-    long long made;            /* requests so far */
-    uint64_t next_id;          /* name of the next block that is new */
-    uint64_t *id;              /* [id_allocated] blocks of the session's prompt */
+    pool contexts;    /* of sessions */
+    pool documents;   /* that prompts retrieve */
+    size_t *drawn;    /* [config->documents_per_prompt] documents of one prompt */
+    uint64_t session; /* number of the next one */
+    long long made;   /* requests so far */
+    uint64_t next_id; /* name of the next block that is new */
+    uint64_t *id;     /* [id_allocated] blocks of the session's prompt */
     int32_t id_allocated;
 } synth;
 
@@ -116,6 +128,33 @@ static const kv_param params[] = {
      .max = 10,
      .flags = KV_PARAM_SWEEP,
      .help = "the k-th context is used in proportion to k to the power of minus this (Zipf)"},
+    LENGTHS("document", document, "lognormal", "500", "0.5",
+            "a document, before it is filled up to whole blocks"),
+    {.name = "documents",
+     .type = KV_INT,
+     FIELD(documents),
+     .fallback = "0",
+     .min = 0,
+     .max = 1e6,
+     .flags = KV_PARAM_SWEEP,
+     .help = "documents that prompts retrieve from; 0: none. Blocks are then named by content"},
+    {.name = "documents_per_prompt",
+     .type = KV_INT,
+     FIELD(documents_per_prompt),
+     .fallback = "4",
+     .min = 1,
+     .max = 1000,
+     .flags = KV_PARAM_SWEEP,
+     .help = "different documents that a session's first prompt has, in the order drawn, between "
+             "context and question"},
+    {.name = "document_skew",
+     .type = KV_REAL,
+     FIELD(document_skew),
+     .fallback = "1",
+     .min = 0,
+     .max = 10,
+     .flags = KV_PARAM_SWEEP,
+     .help = "the k-th document is drawn in proportion to k to the power of minus this (Zipf)"},
     {.name = "turns",
      .type = KV_REAL,
      FIELD(turns),
@@ -154,7 +193,10 @@ static const kv_param params[] = {
 
 /* Sessions begin with a shared context or with nothing; each turn adds to the prompt, and so does
  * its answer. Prompts name their complete blocks. In the open loop a turn arrives one think time
- * after the one before: answers take no time there. */
+ * after the one before: answers take no time there. With documents the first prompt of a session is
+ * its context, some documents and a question, as in retrieval-augmented generation; names then tell
+ * contents, and what stands before a document fills whole blocks, so that it is cut alike wherever
+ * it stands. */
 KV_REQUEST_FORMAT_DEFINE(synth) = {
     .name = "synth",
     .brief = "made up: sessions with shared contexts, lengths and gaps from named distributions",
@@ -164,7 +206,7 @@ KV_REQUEST_FORMAT_DEFINE(synth) = {
     .state_bytes = sizeof(synth),
     .no_file = true,
     .open = open,
-    .next = kv__sessions_next,
+    .next = next,
     .peek = kv__sessions_peek,
     .completed = kv__sessions_completed,
     .close = close,
@@ -190,26 +232,52 @@ static kv_err have_ids(synth *s, int64_t count)
     return KV_OK;
 }
 
-/* Begins with a context, drawn by its popularity, or with nothing. */
+/* Puts a text behind what the prompt has, which fills whole blocks. */
+static kv_err add_text(synth *s, growing *g, const context *text)
+{
+    int32_t blocks = (int32_t)(text->tokens / s->config->block_tokens);
+    kv_err err = have_ids(s, (int64_t)g->blocks + blocks);
+    for (int32_t i = 0; err == KV_OK && i < blocks; i++)
+        s->id[g->blocks + i] = text->first_id + (uint64_t)i;
+    g->tokens += text->tokens;
+    g->blocks += blocks;
+    return err;
+}
+
+/* Retrieves documents, all different, in the order in which they are drawn; what would leave no
+ * room for a question is left out. */
+static kv_err add_documents(synth *s, growing *g)
+{
+    kv_err err = KV_OK;
+    for (long long n = 0; err == KV_OK && n < s->config->documents_per_prompt; n++) {
+        long long i;
+        do {
+            s->drawn[n] = gsl_ran_discrete(s->rng, s->documents.which);
+            for (i = 0; i < n && s->drawn[i] != s->drawn[n]; i++)
+                ;
+        } while (i < n);
+        const context *document = &s->documents.text[s->drawn[n]];
+        if (g->tokens + document->tokens < s->config->prompt_limit_tokens)
+            err = add_text(s, g, document);
+    }
+    return err;
+}
+
+/* Begins with a context, drawn by its popularity, or with nothing; then documents. */
 static kv_err begin_session(synth *s, growing *g)
 {
+    kv_err err = KV_OK;
     *g = (growing){0};
-    if (s->which == NULL)
-        return KV_OK;
-    const context *c = &s->contexts[gsl_ran_discrete(s->rng, s->which)];
-    g->tokens = c->tokens;
-    g->blocks = (int32_t)(c->tokens / s->config->block_tokens);
-    kv_err err = have_ids(s, g->blocks);
-    for (int32_t i = 0; err == KV_OK && i < g->blocks; i++)
-        s->id[i] = c->first_id + (uint64_t)i;
-    return err;
+    if (s->contexts.which != NULL)
+        err = add_text(s, g, &s->contexts.text[gsl_ran_discrete(s->rng, s->contexts.which)]);
+    return err == KV_OK && s->documents.which != NULL ? add_documents(s, g) : err;
 }
 
 /* Names the blocks that the prompt completed, as new ones. Where nothing can be shared, none has a
  * name: a long trace is then cheap to look at. */
 static kv_err grow_prompt(synth *s, growing *g, int32_t tokens)
 {
-    bool shares = s->config->turns > 1 || s->which != NULL;
+    bool shares = s->config->turns > 1 || s->contexts.which != NULL || s->documents.which != NULL;
     g->tokens += tokens;
     int64_t blocks = shares ? g->tokens / s->config->block_tokens : 0;
     kv_err err = have_ids(s, blocks);
@@ -271,24 +339,44 @@ static kv_err check_lengths(const char *name, const kv__lengths *l, int least, k
     return KV_OK;
 }
 
-/* Draws the contexts, whose popularity falls with their number. */
-static kv_err make_contexts(synth *s, kv_diag *diag)
+/* Draws texts, whose popularity falls with their number. */
+static kv_err make_pool(synth *s, pool *p, size_t count, double skew, const kv__lengths *lengths,
+                        kv_diag *diag)
 {
-    size_t count = (size_t)s->config->contexts;
+    int32_t block = (int32_t)s->config->block_tokens;
     if (count == 0)
         return KV_OK;
     double *weight = calloc(count, sizeof *weight);
-    s->contexts = calloc(count, sizeof *s->contexts);
-    for (size_t k = 0; weight != NULL && s->contexts != NULL && k < count; k++) {
-        weight[k] = pow((double)(k + 1), -s->config->context_skew);
-        s->contexts[k].tokens = kv__length_draw(&s->config->context, s->rng);
-        s->contexts[k].first_id = s->next_id;
-        s->next_id += (uint64_t)(s->contexts[k].tokens / s->config->block_tokens);
+    p->text = calloc(count, sizeof *p->text);
+    p->count = count;
+    for (size_t k = 0; weight != NULL && p->text != NULL && k < count; k++) {
+        weight[k] = pow((double)(k + 1), -skew);
+        int64_t tokens = kv__length_draw(lengths, s->rng);
+        if (s->config->documents > 0)
+            tokens = (tokens + block - 1) / block * block;
+        p->text[k] = (context){(int32_t)tokens, s->next_id};
+        s->next_id += (uint64_t)(tokens / block);
     }
-    if (weight != NULL && s->contexts != NULL)
-        s->which = gsl_ran_discrete_preproc(count, weight);
+    if (weight != NULL && p->text != NULL)
+        p->which = gsl_ran_discrete_preproc(count, weight);
     free(weight);
-    return s->which == NULL ? kv_fail_memory(diag) : KV_OK;
+    return p->which == NULL ? kv_fail_memory(diag) : KV_OK;
+}
+
+static void free_pool(pool *p)
+{
+    if (p->which != NULL)
+        gsl_ran_discrete_free(p->which);
+    free(p->text);
+}
+
+static kv_err check_documents(const synth_config *c, kv_diag *diag)
+{
+    if (c->documents == 0)
+        return KV_OK;
+    if (c->documents_per_prompt > c->documents)
+        return kv_fail(diag, KV_ERR_INPUT, NULL, "documents_per_prompt is above documents");
+    return check_lengths("document", &c->document, 1, diag);
 }
 
 static kv_err open(void *state, const kv_request_env *env, kv_diag *diag)
@@ -302,16 +390,33 @@ static kv_err open(void *state, const kv_request_env *env, kv_diag *diag)
         err = check_lengths("output", &c->output, 0, diag);
     if (err == KV_OK)
         err = check_lengths("context", &c->context, 1, diag);
-    if (err == KV_OK && c->contexts > 0 && c->context.max >= c->prompt_limit_tokens)
-        err = kv_fail(diag, KV_ERR_INPUT, NULL, "context_max must be below prompt_limit");
+    int64_t longest = c->context.max + (c->documents > 0 ? c->block_tokens - 1 : 0);
+    if (err == KV_OK && c->contexts > 0 && longest >= c->prompt_limit_tokens)
+        err = kv_fail(diag, KV_ERR_INPUT, NULL,
+                      "context_max must be below prompt_limit, by a block if there are documents");
+    if (err == KV_OK)
+        err = check_documents(c, diag);
     if (err != KV_OK)
         return err;
     s->rng = kv__rng_new((uint64_t)env->options->seed, STREAM_CONTENT);
-    if (s->rng == NULL)
+    s->drawn = calloc((size_t)c->documents_per_prompt, sizeof *s->drawn);
+    if (s->rng == NULL || s->drawn == NULL)
         return kv_fail_memory(diag);
-    err = make_contexts(s, diag);
+    err = make_pool(s, &s->contexts, (size_t)c->contexts, c->context_skew, &c->context, diag);
+    if (err == KV_OK)
+        err =
+            make_pool(s, &s->documents, (size_t)c->documents, c->document_skew, &c->document, diag);
     if (err == KV_OK)
         err = kv__sessions_init(&s->sessions, &c->session, env, load, s, diag);
+    return err;
+}
+
+static kv_err next(void *state, kv_request *out, kv_diag *diag)
+{
+    synth *s = state;
+    kv_err err = kv__sessions_next(state, out, diag);
+    if (err == KV_OK)
+        out->names_contents = s->documents.which != NULL;
     return err;
 }
 
@@ -319,9 +424,9 @@ static void close(void *state)
 {
     synth *s = state;
     kv__sessions_fini(&s->sessions);
-    if (s->which != NULL)
-        gsl_ran_discrete_free(s->which);
+    free_pool(&s->contexts);
+    free_pool(&s->documents);
     gsl_rng_free(s->rng);
-    free(s->contexts);
+    free(s->drawn);
     free(s->id);
 }
