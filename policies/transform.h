@@ -107,6 +107,15 @@ typedef struct kv_transform {
 /* The table of all transforms, in the order of policies/policies.am; ends with NULL. */
 const kv_transform *const *kv_transform_all(void);
 
+/* The row of a setting `preset`: names are "none", then those of the presets in their order, then
+ * NULL. `type` is the configuration struct, which has an int of that name. */
+#define KV_TRANSFORM_PRESET(type_of, names)                                                        \
+    {                                                                                              \
+        .name = "preset", .type = KV_CHOICE, .offset = offsetof(type_of, preset),                  \
+        .fallback = "none", .choices = names, .flags = KV_PARAM_SWEEP, .unit = "",                 \
+        .help = "other defaults, as a published implementation has them"                           \
+    }
+
 #define KV_TRANSFORM_DEFINE(id) const kv_transform kv__transform_##id
 
 #endif

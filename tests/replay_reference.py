@@ -123,6 +123,9 @@ def other_policies():
     yield "{streaming: {sinks: 4, window: 9}}"
     yield "{streaming: {sinks: 2, keep: 0.3}}"
     yield "{duo: {heads: heads.tsv, sparsity: 0.5, sinks: 4, window: 8}}"
+    yield "{duo: {preset: kvpress, heads: heads.tsv, sparsity: 0.5, sinks: 4, window: 8}}"
+    for threshold in (0.1, 0.4):
+        yield "{simlayerkv: {preset: kvpress, threshold: %s, sinks: 3, recent: 11}}" % threshold
 
 
 def run_kvsim(policies, folder):

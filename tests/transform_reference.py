@@ -42,6 +42,9 @@ def policies():
     yield "{gear: {bits: 1, group: 8, outliers: 0.2, rank: 3, buffer: 4}, %s}" % (SNAP % (0.7, "postfill"))
     yield "{think: {observers: 8, recent: 8}}"
     yield "{think: {ratio: 0.5, recent: 0, observers: 4}, %s}" % (SNAP % (0.5, "chunked"))
+    yield "{think: {preset: kvcache-factory, observers: 8, recent: 8}}"
+    yield "{think: {preset: kvpress, ratio: 0.5, observers: 8}}"
+    yield "{nearest_merge: {preset: kvpress}, %s}" % (SNAP % (0.3, "postfill"))
     for scheme in ("pivot", "weighted", "values"):
         yield "{nearest_merge: {scheme: %s}, %s}" % (scheme, SNAP % (0.4, "postfill"))
     yield "{nearest_merge: {}, %s}" % (SNAP % (0.4, "online"))

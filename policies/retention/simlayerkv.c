@@ -15,6 +15,11 @@ typedef struct simlayerkv_config {
     long long recent_tokens; /* entries at the end that a lazy layer keeps, those rows among them */
 } simlayerkv_config;
 
+static const char *const preset_names[] = {"none", "kvpress", NULL};
+static const kv_preset presets[] = {
+    {"kvpress", "sinks=4 recent=1024 rows=1 evict=postfill score_over=present", "SimLayerKVPress"},
+    {.name = NULL}};
+
 static const kv_param params[] = {
     KV_ROW_OF(simlayerkv_config, "threshold", KV_REAL, threshold, "1", 0, 1, NULL, KV_PARAM_BUDGET,
               "fraction", "a layer whose sinks and recent entries get a larger share is lazy"),
@@ -26,6 +31,7 @@ static const kv_param params[] = {
     KV_ROW_EVICT("postfill"),
     KV_ROW_INTERVAL("512"),
     KV_ROW_SCORE_OVER("present"),
+    KV_ROW_PRESET(preset_names),
     KV_ROW_END};
 
 static long long observers(const void *config)
@@ -96,6 +102,7 @@ KV_RETENTION_DEFINE(simlayerkv) = {
     .stage = "compression",
     .config_bytes = sizeof(simlayerkv_config),
     .params = params,
+    .presets = presets,
     .needs = KV_NEEDS_OBSERVERS,
     .observers = observers,
     .quota = quota,

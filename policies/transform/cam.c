@@ -13,7 +13,11 @@
 typedef struct cam_config {
     long long merge; /* entries that share a value */
     long long seed;  /* of the draws; -1 if not given: the experiment's */
+    int preset;
 } cam_config;
+
+static const char *const preset_names[] = {"none", "kvpress", NULL};
+static const kv_preset presets[] = {{"kvpress", "merge=32", "CAMPress"}, {.name = NULL}};
 
 static const kv_param params[] = {{.name = "merge",
                                    .type = KV_INT,
@@ -32,6 +36,7 @@ static const kv_param params[] = {{.name = "merge",
                                    .flags = KV_PARAM_SWEEP,
                                    .unit = "",
                                    .help = "of the draws; the experiment's if not given"},
+                                  KV_TRANSFORM_PRESET(cam_config, preset_names),
                                   {.name = NULL}};
 
 /* attention[i] = what the step's last query gives token[i], of all that it saw, mean over the
@@ -97,6 +102,7 @@ KV_TRANSFORM_DEFINE(cam) = {
     .stage = "compression",
     .config_bytes = sizeof(cam_config),
     .params = params,
+    .presets = presets,
     .needs = KV_NEEDS_VALUES | KV_NEEDS_EVENT_ROWS,
     .changes = KV_CHANGES_VALUES,
     .apply = apply,

@@ -34,14 +34,7 @@ static const kv_param params[] = {
         "that share a 16-bit scale and zero: tokens of a key's channel, channels of a value"),
     ROW("residual", residual, "128", 2, 65536, "tokens",
         "newest entries kept as they are; keys leave them in batches of so many"),
-    {.name = "preset",
-     .type = KV_CHOICE,
-     .offset = offsetof(kivi_config, preset),
-     .fallback = "none",
-     .choices = preset_names,
-     .flags = KV_PARAM_SWEEP,
-     .unit = "",
-     .help = "other defaults, as a published implementation has them"},
+    KV_TRANSFORM_PRESET(kivi_config, preset_names),
     {.name = NULL}};
 
 enum { KEY_DONE = 1, VALUE_DONE = 2 };

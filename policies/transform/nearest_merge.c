@@ -11,7 +11,14 @@ typedef enum scheme { PIVOT, WEIGHTED, VALUES } scheme;
 
 typedef struct nearest_config {
     int scheme;
+    int preset;
 } nearest_config;
+
+static const char *const preset_names[] = {"none", "kvpress", "kvcache-factory", NULL};
+static const kv_preset presets[] = {
+    {"kvpress", "scheme=values", "MergingPress"},
+    {"kvcache-factory", "scheme=pivot", "merge_kv; its other method is scheme: weighted"},
+    {.name = NULL}};
 
 static const char *const scheme_names[] = {"pivot", "weighted", "values", NULL};
 
@@ -25,6 +32,7 @@ static const kv_param params[] = {
      .unit = "",
      .help = "pivot and weighted merge keys and values as KVCache-Factory does, values merges "
              "values alone as kvpress does"},
+    KV_TRANSFORM_PRESET(nearest_config, preset_names),
     {.name = NULL}};
 
 static kv_blend weighted(const kv_transform_step *step, const kv_merge_pair *pair)
@@ -69,6 +77,7 @@ KV_TRANSFORM_DEFINE(nearest_merge) = {
     .stage = "compression",
     .config_bytes = sizeof(nearest_config),
     .params = params,
+    .presets = presets,
     .needs = KV_NEEDS_KEYS | KV_NEEDS_VALUES,
     .changes = KV_CHANGES_KEYS | KV_CHANGES_VALUES,
     .apply = apply,

@@ -12,7 +12,19 @@ typedef struct think_config {
     double ratio;        /* share of a key's channels that is pruned */
     long long recent;    /* newest entries that keep all channels */
     long long observers; /* queries at the prompt's end that choose the channels */
+    int scored;          /* whose keys count when channels are chosen */
+    int preset;
 } think_config;
+
+typedef enum scored { OLD, ALL } scored;
+
+static const char *const scored_names[] = {[OLD] = "old", [ALL] = "all", NULL};
+static const char *const preset_names[] = {"none", "kvpress", "kvcache-factory", NULL};
+static const kv_preset presets[] = {
+    {"kvpress", "observers=32 recent=0 scored=all", "ThinKPress, which zeroes where this frees"},
+    {"kvcache-factory", "observers=32 recent=32 scored=all ratio=0.4",
+     "update_think; put snapkv beside it"},
+    {.name = NULL}};
 
 static const kv_param params[] = {
     {.name = "ratio",
@@ -42,6 +54,15 @@ static const kv_param params[] = {
      .flags = KV_PARAM_SWEEP,
      .unit = "rows",
      .help = "queries at the prompt's end that choose the channels"},
+    {.name = "scored",
+     .type = KV_CHOICE,
+     .offset = offsetof(think_config, scored),
+     .fallback = "old",
+     .choices = scored_names,
+     .flags = KV_PARAM_SWEEP,
+     .unit = "",
+     .help = "keys that choose the channels: those before the recent ones, or all"},
+    KV_TRANSFORM_PRESET(think_config, preset_names),
     {.name = NULL}};
 
 static int pruned_of(const think_config *config, int width)
@@ -63,11 +84,11 @@ static void add_queries(const kv_transform_step *step, const think_config *confi
         }
 }
 
-/* Entries before the recent window, or all where there are no others. */
+/* Entries before the recent window, or all if so asked or where there are no others. */
 static int scored_entries(const kv_transform_step *step, const think_config *config)
 {
     int old = step->presents > config->recent ? step->presents - (int)config->recent : 0;
-    return old > 0 ? old : step->presents;
+    return old > 0 && config->scored == OLD ? old : step->presents;
 }
 
 /* Marks the channels to prune: least energy of queries times energy of keys, the higher channel
@@ -144,6 +165,7 @@ KV_TRANSFORM_DEFINE(think) = {
     .stage = "compression",
     .config_bytes = sizeof(think_config),
     .params = params,
+    .presets = presets,
     .needs = KV_NEEDS_KEYS | KV_NEEDS_VALUES | KV_NEEDS_QUERIES,
     .changes = KV_CHANGES_KEYS,
     .state_doubles = 1,

@@ -38,9 +38,11 @@ def least_range(x, outliers):
 
 class Transform:
     merges = False
+    presets = {}
 
     def __init__(self, ex, layer, settings):
-        self.ex, self.layer, self.p = ex, layer, {**self.defaults, **settings}
+        preset = self.presets.get(settings.get("preset"), {})
+        self.ex, self.layer, self.p = ex, layer, {**self.defaults, **preset, **settings}
 
     def score(self, keys, score):
         return score
@@ -156,7 +158,8 @@ class Gear(Transform):
 
 
 class Think(Transform):
-    defaults = dict(ratio=0.4, recent=32, observers=32)
+    defaults = dict(ratio=0.4, recent=32, observers=32, scored="old")
+    presets = {"kvpress": dict(recent=0, scored="all"), "kvcache-factory": dict(recent=32, scored="all")}
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -169,7 +172,8 @@ class Think(Transform):
         if self.channels[h] is None:
             rows = [list(ex.query_pos).index(i) for i in range(max(0, ex.P - self.p["observers"]), ex.P)]
             q = sum((ex.q[self.layer, qh][rows] ** 2).sum(0) for qh in range(h * ex.g, h * ex.g + ex.g))
-            old = present[:len(present) - recent] if len(present) > recent else present
+            every = len(present) <= recent or self.p["scored"] == "all"
+            old = present if every else present[:len(present) - recent]
             score = q * (K[old] ** 2).sum(0)
             self.channels[h] = np.argsort(score, kind="stable")[:int(self.p["ratio"] * ex.D)]
         for j in present[:max(0, len(present) - recent)]:
@@ -204,6 +208,7 @@ class Merge(Transform):
 
 class NearestMerge(Merge):
     defaults = dict(scheme="pivot")
+    presets = {"kvpress": dict(scheme="values"), "kvcache-factory": dict(scheme="pivot")}
 
     def blend(self, K, V, j, k, c, mine):
         if self.p["scheme"] == "pivot":
