@@ -25,7 +25,7 @@ static const char *settings_of(const char *name)
         {"topk", "{read: 9}"},
         {"a_shape", "{sinks: 2, local: 8}"},
         {"tri_shape", "{sinks: 2, local: 8, last: 4}"},
-        {"minference", "{pattern: block, block: 8, blocks: 2}"},
+        {"minference", "{pattern: search, vertical: 4, slash: 8, block: 4}"},
         {"quest", "{read: 16, page: 4, skip_layers: 0}"},
         {"infllm", "{sinks: 2, local: 8, block: 8, blocks: 1}"},
         {"retrieval_attention", "{sinks: 2, local: 8, read: 4}"},

@@ -123,38 +123,63 @@ class MInference(Read):
     defaults = dict(pattern="vertical_slash", vertical=1000, slash=6096, last=64, block=64, blocks=100)
     memory = {}
 
-    def lines(self, row):
+    def sums(self, row):
+        """The last rows' attention by column and by distance, and the rows."""
         ex, n = row.ex, row.ex.P
-        column, distance = np.zeros(n), np.zeros(n)
-        for i in range(max(0, n - self.p["last"]), n):
+        column, distance, rows = np.zeros(n), np.zeros(n), range(max(0, n - self.p["last"]), n)
+        for i in rows:
             a = ex.attention(row.layer)[row.head, i]
             for j in range(i + 1):
                 column[j] += a[j]
                 distance[i - j] += a[j]
-        column[:30] = np.inf
-        distance[:100] = np.inf
-        keep = lambda x, k: set(sorted(range(n), key=lambda t: (-x[t], t))[:k])
-        return keep(column, self.p["vertical"]), keep(distance, self.p["slash"]) | {0}
+        return column, distance, rows
 
-    def blocks(self, row):
-        size, end = self.p["block"], prefill_end(row)
-        own = row.position // size
+    def lines(self, row, vertical, slash, by_position=False):
+        column, distance, _ = self.sums(row)
+        column[:30], distance[:100] = np.inf, np.inf
+        n = row.ex.P
+        if by_position:
+            return set(range(min(vertical, n))), set(range(min(slash, n))) | {0}
+        keep = lambda x, k: set(sorted(range(n), key=lambda t: (-x[t], t))[:k])
+        return keep(column, vertical), keep(distance, slash) | {0}
+
+    def blocks(self, row, position, end, count):
+        size = self.p["block"]
+        own = position // size
         recorded = list(row.ex.query_pos)
         queries = [row.ex.q[row.layer, row.head, recorded.index(i)]
                    for i in range(own * size, min((own + 1) * size, end)) if i in recorded]
         q = np.mean(queries, axis=0)
         score = [q @ row.k[b * size:(b + 1) * size].mean(axis=0) for b in range(own)]
-        return {own} | set(sorted(range(own), key=lambda b: (-score[b], b))[:self.p["blocks"] - 1])
+        return {own} | set(sorted(range(own), key=lambda b: (-score[b], b))[:count - 1])
+
+    def search(self, row):
+        """The shape that covers most of the last rows' attention; blocks: their number."""
+        every, size = self.p["vertical"] + self.p["slash"], self.p["block"]
+        eighth, (_, _, rows) = every // 8, self.sums(row)
+        shapes = [self.lines(row, self.p["vertical"], self.p["slash"], True)] + [
+            self.lines(row, v, s) for v, s in ((self.p["vertical"], self.p["slash"]), (eighth, every - eighth),
+                                               (every // 2, every - every // 2), (every - eighth, max(1, eighth)))]
+        a = row.ex.attention(row.layer)[row.head]
+        covered = [sum(a[i][j] for i in rows for j in range(i + 1) if j in c or i - j in d) for c, d in shapes]
+        best = int(np.argmax(covered))
+        count = max(1, every // size)
+        blocks = {i // size: self.blocks(row, i, row.ex.P, count) for i in rows}
+        if sum(a[i][j] for i in rows for j in range(i + 1) if j // size in blocks[i // size]) > covered[best]:
+            return count
+        return shapes[best]
 
     def select(self, row):
         key = (row.ex.path, id(row.ex), row.layer, row.head, tuple(sorted(self.p.items())))
-        if self.p["pattern"] == "block":
-            kept = self.blocks(row)
-            return [j for j in row.present if j // self.p["block"] in kept]
+        pattern, size = self.p["pattern"], self.p["block"]
         if key not in self.memory:
-            self.memory[key] = self.lines(row)
-        column, distance = self.memory[key]
-        return [j for j in row.present if j in column or row.position - j in distance]
+            self.memory[key] = (self.p["blocks"] if pattern == "block" else self.search(row) if pattern == "search"
+                                else self.lines(row, self.p["vertical"], self.p["slash"]))
+        found = self.memory[key]
+        if isinstance(found, int):
+            kept = self.blocks(row, row.position, prefill_end(row), found)
+            return [j for j in row.present if j // size in kept]
+        return [j for j in row.present if j in found[0] or row.position - j in found[1]]
 
 
 def pages(present, size):
@@ -280,6 +305,8 @@ def cases():
                  "{tri_shape: {sinks: 2, local: 5, last: 0}}",
                  "{minference: {vertical: 33, slash: 7, last: 8}}", "{minference: {vertical: 31, slash: 102, last: 64}}",
                  "{minference: {pattern: block, block: 8, blocks: 3}}", "{minference: {}}",
+                 "{minference: {pattern: search, vertical: 6, slash: 10, last: 8, block: 4}}",
+                 "{minference: {pattern: search, vertical: 2, slash: 22, last: 30, block: 2}}",
                  "{quest: {read: 24, page: 4, skip_layers: 0}}", "{quest: {read: 1, page: 5, skip_layers: 1}}",
                  "{quest: {}}", "{retrieval_attention: {sinks: 4, local: 8, read: 6}}",
                  "{retrieval_attention: {sinks: 0, local: 0, read: 5}}", "{retrieval_attention: {}}",

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * SPDX-FileCopyrightText: The kvsim authors */
-/* Sparse prefill: vertical lines and diagonals, or blocks, estimated per head. */
+/* Sparse prefill: vertical lines and diagonals, or blocks, estimated per head; or whichever of them
+ * serves the head best. */
 #include "config.h"
 
 #include "policies/read.h"
@@ -10,7 +11,8 @@
 
 /* As published: the first columns and the nearest diagonals always belong to the pattern. */
 enum { FIRST_COLUMNS = 30, NEAREST_DIAGONALS = 100 };
-typedef enum pattern { VERTICAL_SLASH, BLOCK } pattern;
+typedef enum pattern { VERTICAL_SLASH, BLOCK, SEARCH } pattern;
+enum { BY_BLOCKS = 2 }; /* mark of distance 0 of a head that a search gave blocks */
 
 typedef struct minference {
     int pattern;
@@ -18,7 +20,7 @@ typedef struct minference {
 } minference;
 
 static const char *const names_pattern[] = {
-    [VERTICAL_SLASH] = "vertical_slash", [BLOCK] = "block", NULL};
+    [VERTICAL_SLASH] = "vertical_slash", [BLOCK] = "block", [SEARCH] = "search", NULL};
 static const kv_param params[] = {
     {.name = "pattern",
      .type = KV_CHOICE,
@@ -27,7 +29,9 @@ static const kv_param params[] = {
      .choices = names_pattern,
      .flags = KV_PARAM_SWEEP,
      .unit = "",
-     .help = "shape of what the heads read"},
+     .help =
+         "shape of what the heads read; search: for each head the shape that covers most of the "
+         "attention of the last rows, at equal cost"},
     KV_READ_COUNT(minference, "vertical", vertical_lines, "1000", 0, "tokens",
                   "columns that every row reads"),
     KV_READ_COUNT(minference, "slash", slash_lines, "6096", 1, "tokens",
@@ -35,7 +39,7 @@ static const kv_param params[] = {
     KV_READ_COUNT(minference, "last", last_tokens, "64", 1, "tokens",
                   "last rows of the prompt that columns and diagonals are estimated from"),
     KV_READ_COUNT(minference, "block", block_tokens, "64", 1, "tokens",
-                  "under pattern: block, tokens of a block of queries and of keys"),
+                  "under pattern: block or search, tokens of a block of queries and of keys"),
     KV_READ_COUNT(minference, "blocks", blocks, "100", 1, "blocks",
                   "under pattern: block, blocks of keys that a block of queries reads"),
     {.name = NULL}};
@@ -43,7 +47,7 @@ static const kv_param params[] = {
 static unsigned needs_of(const void *config)
 {
     const minference *c = config;
-    return c->pattern == BLOCK ? KV_NEEDS_KEYS | KV_NEEDS_QUERIES : 0;
+    return c->pattern == VERTICAL_SLASH ? 0 : KV_NEEDS_KEYS | KV_NEEDS_QUERIES;
 }
 
 static long long observers(const void *config)
@@ -51,6 +55,8 @@ static long long observers(const void *config)
     const minference *c = config;
     return c->pattern == BLOCK ? 0 : c->last_tokens;
 }
+
+/* --- Lines ------------------------------------------------------------------------- */
 
 /* Marks the `count` best of n lines; the first `always` of them come before all others. */
 static void mark_best(double *sum, int32_t *index, int n, long long count, int always,
@@ -66,28 +72,27 @@ static void mark_best(double *sum, int32_t *index, int n, long long count, int a
         mark[index[k]] = 1;
 }
 
-/* out: a mark for each column, then one for each distance. */
-static void study_lines(const kv_read_study *study, uint8_t *out)
+/* The rows that are looked at: first .. prompt-1. */
+static int first_row(const kv_read_study *study)
 {
     const minference *c = study->config;
-    const kv_example *example = study->view->example;
-    int n = example->total_tokens, prompt = example->prompt_tokens;
-    double *column = study->work, *distance = column + n;
-    int32_t *index = (int32_t *)(void *)(distance + n);
-    if (c->pattern == BLOCK)
-        return;
-    memset(column, 0, 2 * (size_t)n * sizeof *column);
-    for (int i = c->last_tokens < prompt ? prompt - (int)c->last_tokens : 0; i < prompt; i++) {
+    int prompt = study->view->example->prompt_tokens;
+    return c->last_tokens < prompt ? prompt - (int)c->last_tokens : 0;
+}
+
+/* Attention of those rows by column, and by distance behind it: [N] each. */
+static void sum_lines(const kv_read_study *study, double *column, double *distance)
+{
+    int n = study->view->example->total_tokens, prompt = study->view->example->prompt_tokens;
+    memset(column, 0, (size_t)n * sizeof *column);
+    memset(distance, 0, (size_t)n * sizeof *distance);
+    for (int i = first_row(study); i < prompt; i++) {
         const float *row = kv_view_row(study->view, study->query_head, i);
         for (int j = 0; row != NULL && j <= i; j++) {
             column[j] += row[j];
             distance[i - j] += row[j];
         }
     }
-    mark_best(column, index, prompt, c->vertical_lines, FIRST_COLUMNS, out);
-    mark_best(distance, index, prompt, c->slash_lines, NEAREST_DIAGONALS, out + n);
-    memset(out + n + prompt, 0, (size_t)(n - prompt));
-    out[n] = 1; /* a row always reads itself */
 }
 
 static int select_lines(const kv_read_row *row, int32_t *chosen)
@@ -102,61 +107,226 @@ static int select_lines(const kv_read_row *row, int32_t *chosen)
     return n;
 }
 
-/* The mean query of the row's block, of what the file records of it, into work[0..head_dim). */
-static void mean_query(const kv_read_row *row, int first, int end)
+/* --- Blocks ------------------------------------------------------------------------ */
+
+/* A block of queries, and room to rank the blocks of keys up to its own. */
+typedef struct block_row {
+    const kv_view *view;
+    int query_head;
+    const float *key; /* [N][head_dim] */
+    int own, filled;  /* the block; tokens of the prefill it belongs to */
+    long long size, count;
+    double *mean;    /* [head_dim] */
+    double *score;   /* [own + 1] */
+    int32_t *order;  /* [own + 1] */
+    uint8_t *marked; /* [own + 1] what it reads */
+} block_row;
+
+static int end_of_block(const block_row *b, int block)
 {
-    int width = row->view->shape->head_dim, count = 0;
-    memset(row->work, 0, (size_t)width * sizeof *row->work);
-    for (int i = first; i < end; i++) {
-        const float *query = kv_view_query(row->view, row->query_head, i);
-        count += query != NULL;
-        for (int d = 0; query != NULL && d < width; d++)
-            row->work[d] += query[d];
-    }
-    for (int d = 0; d < width; d++)
-        row->work[d] /= count;
+    long long end = (block + 1) * b->size;
+    return end < b->filled ? (int)end : b->filled;
 }
 
-/* The dot product of work[0..head_dim) with the mean key of a block. */
-static double block_score(const kv_read_row *row, int first, int end)
+/* The mean query of the block, of what the file records of it. */
+static void mean_query(const block_row *b)
 {
-    int width = row->view->shape->head_dim;
+    int width = b->view->shape->head_dim, count = 0;
+    memset(b->mean, 0, (size_t)width * sizeof *b->mean);
+    for (int i = (int)(b->own * b->size); i < end_of_block(b, b->own); i++) {
+        const float *query = kv_view_query(b->view, b->query_head, i);
+        count += query != NULL;
+        for (int d = 0; query != NULL && d < width; d++)
+            b->mean[d] += query[d];
+    }
+    for (int d = 0; d < width; d++)
+        b->mean[d] /= count;
+}
+
+/* The dot product of the mean query with the mean key of a block. */
+static double block_score(const block_row *b, int block)
+{
+    int width = b->view->shape->head_dim, first = (int)(block * b->size);
+    int end = end_of_block(b, block);
     double sum = 0;
     for (int j = first; j < end; j++)
         for (int d = 0; d < width; d++)
-            sum += row->work[d] * row->key[(size_t)j * (size_t)width + d];
+            sum += b->mean[d] * b->key[(size_t)j * (size_t)width + (size_t)d];
     return sum / (end - first);
 }
 
-static int select_blocks(const kv_read_row *row, int32_t *chosen)
+static void mark_blocks(const block_row *b)
+{
+    mean_query(b);
+    for (int block = 0; block <= b->own; block++) {
+        b->order[block] = block;
+        b->score[block] = block == b->own ? INFINITY : block_score(b, block);
+        b->marked[block] = 0;
+    }
+    int best = kv_read_best(b->score, b->order, b->own + 1,
+                            b->count <= b->own ? (int)b->count : b->own + 1);
+    for (int k = 0; k < best; k++)
+        b->marked[b->order[k]] = 1;
+}
+
+static int select_blocks(const kv_read_row *row, long long count, int32_t *chosen)
 {
     const minference *c = row->config;
-    long long size = c->block_tokens;
-    int own = (int)(row->position / size), filled = kv_read_prefill_end(row), n = 0;
-    int end = (own + 1) * size < filled ? (int)((own + 1) * size) : filled;
+    int own = (int)(row->position / c->block_tokens), n = 0;
     double *score = row->work + row->view->shape->head_dim;
-    uint8_t *marked = (uint8_t *)(score + own + 1);
-    mean_query(row, (int)(own * size), end);
-    for (int b = 0; b <= own; b++) {
-        int last = (int)((b + 1) * size) < filled ? (int)((b + 1) * size) : filled;
-        row->order[b] = b;
-        score[b] = b == own ? INFINITY : block_score(row, (int)(b * size), last);
-        marked[b] = 0;
-    }
-    int best =
-        kv_read_best(score, row->order, own + 1, c->blocks <= own ? (int)c->blocks : own + 1);
-    for (int k = 0; k < best; k++)
-        marked[row->order[k]] = 1;
+    block_row b = {.view = row->view,
+                   .query_head = row->query_head,
+                   .key = row->key,
+                   .own = own,
+                   .filled = kv_read_prefill_end(row),
+                   .size = c->block_tokens,
+                   .count = count,
+                   .mean = row->work,
+                   .score = score,
+                   .order = row->order,
+                   .marked = (uint8_t *)(score + own + 1)};
+    mark_blocks(&b);
     for (int i = 0; i < row->presents; i++)
-        if (marked[row->present[i] / size])
+        if (b.marked[row->present[i] / b.size])
             chosen[n++] = row->present[i];
     return n;
+}
+
+/* --- Search ------------------------------------------------------------------------ */
+
+/* Lines of one shape: the first columns and nearest distances, or the best of either. */
+typedef struct candidate {
+    bool best;
+    long long vertical, slash;
+} candidate;
+
+/* What a row reads at most, whatever the shape: the cost that candidates share. */
+static long long lines_of(const minference *c)
+{
+    return c->vertical_lines + c->slash_lines;
+}
+
+/* Blocks of keys at that cost. */
+static long long blocks_of(const minference *c)
+{
+    return lines_of(c) > c->block_tokens ? lines_of(c) / c->block_tokens : 1;
+}
+
+static double covered_by_lines(const kv_read_study *study, const uint8_t *mark)
+{
+    int n = study->view->example->total_tokens, prompt = study->view->example->prompt_tokens;
+    double covered = 0;
+    for (int i = first_row(study); i < prompt; i++) {
+        const float *row = kv_view_row(study->view, study->query_head, i);
+        for (int j = 0; row != NULL && j <= i; j++)
+            covered += mark[j] || mark[n + i - j] ? row[j] : 0;
+    }
+    return covered;
+}
+
+/* work: 2 N doubles. */
+static double covered_by_blocks(const kv_read_study *study, double *work)
+{
+    const minference *c = study->config;
+    const kv_view *view = study->view;
+    int n = view->example->total_tokens, prompt = view->example->prompt_tokens;
+    block_row b = {.view = view,
+                   .query_head = study->query_head,
+                   .key = kv_layer_keys(view->source, study->kv_head),
+                   .own = -1,
+                   .filled = prompt,
+                   .size = c->block_tokens,
+                   .count = blocks_of(c),
+                   .mean = view->anchor,
+                   .score = work,
+                   .order = (int32_t *)(void *)(work + n),
+                   .marked = (uint8_t *)((int32_t *)(void *)(work + n) + n)};
+    double covered = 0;
+    for (int i = first_row(study); i < prompt; i++) {
+        if ((int)(i / b.size) != b.own) {
+            b.own = (int)(i / b.size);
+            mark_blocks(&b);
+        }
+        const float *row = kv_view_row(view, study->query_head, i);
+        for (int j = 0; row != NULL && j <= i; j++)
+            covered += b.marked[j / b.size] ? row[j] : 0;
+    }
+    return covered;
+}
+
+/* Marks a candidate's lines. sums: [2 N] by column and distance; work: 2 N doubles. */
+static void mark_candidate(const kv_read_study *study, const candidate *lines, const double *sums,
+                           double *work, uint8_t *out)
+{
+    int n = study->view->example->total_tokens;
+    double *column = work;
+    int32_t *index = (int32_t *)(void *)(work + n);
+    memset(column, 0, (size_t)n * sizeof *column);
+    memset(out, 0, 2 * (size_t)n);
+    if (lines->best)
+        memcpy(column, sums, (size_t)n * sizeof *column);
+    mark_best(column, index, study->view->example->prompt_tokens, lines->vertical,
+              lines->best ? FIRST_COLUMNS : 0, out);
+    memset(column, 0, (size_t)n * sizeof *column);
+    if (lines->best)
+        memcpy(column, sums + n, (size_t)n * sizeof *column);
+    mark_best(column, index, study->view->example->prompt_tokens, lines->slash,
+              lines->best ? NEAREST_DIAGONALS : 0, out + n);
+    out[n] = 1; /* a row always reads itself */
+}
+
+/* Tries the shapes in the order of the published search; of equal ones the first stays. */
+static void study_search(const kv_read_study *study, uint8_t *out)
+{
+    const minference *c = study->config;
+    int n = study->view->example->total_tokens;
+    long long all = lines_of(c), eighth = all / 8;
+    const candidate tried[] = {{false, c->vertical_lines, c->slash_lines},
+                               {true, c->vertical_lines, c->slash_lines},
+                               {true, eighth, all - eighth},
+                               {true, all / 2, all - all / 2},
+                               {true, all - eighth, eighth > 0 ? eighth : 1}};
+    double *sums = study->work, *work = sums + 2 * (size_t)n, most = -1;
+    int best = 0;
+    sum_lines(study, sums, sums + n);
+    for (size_t i = 0; i < sizeof tried / sizeof *tried; i++) {
+        mark_candidate(study, &tried[i], sums, work, out);
+        double covered = covered_by_lines(study, out);
+        if (covered > most) {
+            most = covered;
+            best = (int)i;
+        }
+    }
+    bool blocks = covered_by_blocks(study, work) > most;
+    mark_candidate(study, &tried[best], sums, work, out);
+    out[n] = blocks ? BY_BLOCKS : 1;
+}
+
+/* --- The policy -------------------------------------------------------------------- */
+
+/* out: a mark for each column, then one for each distance. */
+static void study_pattern(const kv_read_study *study, uint8_t *out)
+{
+    const minference *c = study->config;
+    int n = study->view->example->total_tokens;
+    double *sums = study->work;
+    const candidate asked = {true, c->vertical_lines, c->slash_lines};
+    if (c->pattern == SEARCH)
+        study_search(study, out);
+    if (c->pattern != VERTICAL_SLASH)
+        return;
+    sum_lines(study, sums, sums + n);
+    mark_candidate(study, &asked, sums, sums + 2 * (size_t)n, out);
 }
 
 static int select_pattern(const kv_read_row *row, int32_t *chosen)
 {
     const minference *c = row->config;
-    return c->pattern == BLOCK ? select_blocks(row, chosen) : select_lines(row, chosen);
+    if (c->pattern == BLOCK)
+        return select_blocks(row, c->blocks, chosen);
+    if (row->study[row->view->example->total_tokens] == BY_BLOCKS)
+        return select_blocks(row, blocks_of(c), chosen);
+    return select_lines(row, chosen);
 }
 
 KV_READ_DEFINE(minference) = {
@@ -170,6 +340,6 @@ KV_READ_DEFINE(minference) = {
     .study_bytes = 2,
     .needs_of = needs_of,
     .observers = observers,
-    .study = study_lines,
+    .study = study_pattern,
     .select = select_pattern,
 };
