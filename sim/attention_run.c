@@ -4,6 +4,7 @@
 
 #include "sim/attention_run.h"
 #include "sim/attention_cache.h"
+#include "sim/idle.h"
 #include "sim/measured.h"
 #include "sim/sweep_plan.h"
 
@@ -175,6 +176,19 @@ static kv_err plan_calibration(const kv_attention_config *attention, kv_sweep_pl
     return err;
 }
 
+static kv_err warn_of_idle(const kv_sweep_plan *plan, void (*warn)(void *closure, const char *text),
+                           void *closure, kv_diag *diag)
+{
+    kv_idle_point *point = malloc(((size_t)plan->points + 1) * sizeof *point);
+    if (point == NULL)
+        return kv_fail_memory(diag);
+    for (int p = 0; p < plan->points; p++)
+        point[p] = (kv_idle_point){plan->point[p].replay.policy, plan->point[p].replay.config};
+    kv_idle_settings(point, plan->points, warn, closure);
+    free(point);
+    return KV_OK;
+}
+
 static kv_sweep sweep_of(const kv_attention_job *job, int threads)
 {
     kv_sweep sweep = kv_sweep_plan_sweep(&job->plan, &job->experiment->attention,
@@ -194,6 +208,8 @@ kv_err kv_attention_prepare(const kv_experiment *experiment,
     kv_err err = kv_sweep_plan_attention(&job->plan, &experiment->attention, diag);
     if (err == KV_OK && experiment->attention.skip_refused)
         err = drop_refused(job, diag);
+    if (err == KV_OK && warn != NULL)
+        err = warn_of_idle(&job->plan, warn, warn_closure, diag);
     bool ranked = experiment->attention.rank.kv_footprint > 0; /* the ranking says it */
     for (int i = 0; i < job->refusals && warn != NULL && !ranked; i++)
         warn(warn_closure, job->refused[i]);

@@ -59,6 +59,13 @@ says 'a wrong --set' 2 '^kvsim: --set attention.x=1: unknown key' \
 test ! -e "$folder/r.db"
 is 'nothing was written' $?
 
+quick=$srcdir/examples/quick.yaml
+says 'a setting that does nothing' 0 'warning: snapkv: interval does nothing' "$KVSIM" run -q "$quick" \
+    --set 'attention.policies=[full, snapkv: {keep: 0.3, window: 8, interval: 4}]' -o "$folder/i.db"
+"$KVSIM" run -q "$quick" -o "$folder/j.db" --set \
+    'attention.policies=[full, h2o: {keep: 0.3, evict: [online, interval], interval: 4}]' 2>&1 | grep -q nothing
+test $? -eq 1
+is 'a setting that one of a list needs' $?
 if test -n "$PYTHON3"; then
     for kind in '' policies models devices traces; do
         # shellcheck disable=SC2086

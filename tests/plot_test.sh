@@ -5,7 +5,7 @@
 # a script or markup, wrong input and a missing gnuplot leave a message and no file.
 # Not checked: how a picture looks.
 . "$srcdir/tests/tap.sh"
-plan=46
+plan=47
 
 no_gnuplot()
 {
@@ -84,6 +84,10 @@ check 'turns: critical footprints' drawn turns sets.db turns --run 1
     > /dev/null || exit 1
 check 'curve: bytes along the axis' drawn along_bytes bytes.db curve --axis bytes --policy h2o+kivi \
     --task kv_recall
+"$KVSIM" run -q -o counts.db "$srcdir/examples/quick.yaml" --set attention.chunk_size=64 --set \
+    'attention.policies=[full, duo: {sparsity: [0.2, 0.8]}]' --set attention.oracle=false || exit 1
+check 'counts alone are said to have no curve' fails 2 'accuracy of duo there' \
+    "$KVSIM" plot counts.db curve -o none.svg
 check 'an axis has a name' fails 2 "'size' is no value for --axis" \
     "$KVSIM" plot bytes.db curve --axis size -o none.svg
 "$KVSIM" plan -q -o sets.db "$srcdir/examples/plan.yaml" || exit 1

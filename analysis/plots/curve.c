@@ -6,7 +6,9 @@
 #include "analysis/figure.h"
 #include "analysis/sheet.h"
 
+#include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 static kv_err write_curve(kv_results *results, const kv_plot_options *canvas, FILE *script,
                           kv_diag *diag);
@@ -20,6 +22,45 @@ KV_PLOT_DEFINE(curve) = {
 };
 
 enum { MOST_SERIES = 16 };
+
+/* Whether any point of a series has an accuracy. */
+static bool is_known(const kv_figure *figure, int series)
+{
+    for (int t = 0; t < figure->tasks; t++) {
+        const kv_curve *curve = kv__figure_curve(figure, t, series);
+        for (int p = 0; curve != NULL && p < curve->points; p++)
+            if (!isnan(curve->point[p].accuracy) && !isnan(curve->point[p].kv_footprint))
+                return true;
+    }
+    return false;
+}
+
+/* Says which series are not drawn, or that none is: policies that are known by their counts alone
+ * have footprints and no accuracy. */
+static kv_err check_known(kv_figure *figure, kv_results *results, kv_diag *diag)
+{
+    kv_mark mark = {kv_results_path(results), 0, 0};
+    int unknown = 0;
+    const char *first = NULL;
+    for (int i = 0; i < figure->count; i++)
+        if (!is_known(figure, i)) {
+            first = first ? first : figure->series[i].label;
+            unknown++;
+        }
+    if (unknown > 0 && unknown == figure->count)
+        return kv_fail(
+            diag, KV_ERR_INPUT, &mark,
+            "there is no curve to draw along %s: nothing is known of the accuracy of %s%s "
+            "there (what is known by its counts alone, as a head mask without its file, "
+            "has none)",
+            kv_axis_name(figure->curves->axis), first, unknown > 1 ? " and the others" : "");
+    size_t used = strlen(figure->note);
+    if (unknown > 0)
+        snprintf(figure->note + used, sizeof figure->note - used,
+                 "%sNot drawn, as no accuracy is known: %.60s%s.", used > 0 ? " " : "", first,
+                 unknown > 1 ? " and others" : "");
+    return KV_OK;
+}
 
 static void caption_text(const kv_figure *figure, char *out, size_t bytes)
 {
@@ -114,7 +155,9 @@ static kv_err write_curve(kv_results *results, const kv_plot_options *canvas, FI
         return err;
     err = kv__figure_init(&figure, curves, MOST_SERIES, diag);
     if (err == KV_OK) {
-        err = write_figure(&figure, canvas, script, diag);
+        err = check_known(&figure, results, diag);
+        if (err == KV_OK)
+            err = write_figure(&figure, canvas, script, diag);
         kv__figure_fini(&figure);
     }
     kv_curves_free(curves);

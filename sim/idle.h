@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+/* Settings that were given and do nothing. */
+#ifndef KVSIM_SIM_IDLE_H
+#define KVSIM_SIM_IDLE_H
+
+#include "policies/method.h"
+
+/* A policy of a sweep with its settings; config of policy->config_bytes. */
+typedef struct kv_idle_point {
+    const kv_retention *policy;
+    const void *config;
+} kv_idle_point;
+
+/* Tells `warn`, once for each policy and setting, of settings other than the policy's default that
+ * matter under one schedule alone where no point of the policy has that schedule. */
+void kv_idle_settings(const kv_idle_point *point, int points,
+                      void (*warn)(void *closure, const char *text), void *closure);
+
+#endif
