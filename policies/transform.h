@@ -85,6 +85,8 @@ typedef struct kv_transform {
     size_t state_doubles; /* kept between calls, per token and KV head; 0: none */
     /* Checks settings against one another. Default: nothing more to check. */
     kv_err (*check)(const void *config, const kv_mark *mark, kv_diag *diag);
+    /* Further needs that depend on the settings. Default: none. */
+    unsigned (*needs_of)(const void *config);
     /* Rows of the prompt's end that `apply` reads by kv_view_row. Default: none. */
     long long (*observers)(const void *config);
     /* The other layer whose recorded keys and values `apply` needs (merging across layers), or -1.

@@ -57,6 +57,9 @@ def policies():
     yield "{kvmerger: {threshold: -1}, %s}" % (SNAP % (0.3, "step"))
     yield "{cam: {merge: 4}, %s}" % (SNAP % (0.5, "step"))
     yield "{cam: {seed: 7}, h2o: {keep: 0.4, evict: online, rounding: half_up}}"
+    yield "{rerotate: {}, %s}" % (SNAP % (0.4, "postfill"))
+    yield "{rerotate: {}, %s}" % (SNAP % (0.5, "chunked"))
+    yield "{rerotate: {rope_theta: 1000000}, streaming: {sinks: 2, window: 12}}"
     yield "{minicache: {}}"
     yield "{minicache: {t: 0.3, retain: 0.2, start_layer: 1}}"
     yield "{%s, nearest_merge: {}, kivi: {%s}}" % (SNAP % (0.5, "chunked"), small)

@@ -4,6 +4,7 @@
 
 #include "policies/retention.h"
 #include "policies/retention_params.h"
+#include "policies/rotary.h"
 #include "policies/scoring.h"
 
 #include <math.h>
@@ -54,33 +55,6 @@ static unsigned needs_of(const void *config)
     return c->rope_theta > 0 ? 0 : KV_NEEDS_ROPE;
 }
 
-/* The rotary embedding in force. */
-typedef struct rotation {
-    const kv_rope *rope; /* of the recording */
-    double theta;        /* above 0: in its place */
-    int width;
-} rotation;
-
-static int pairs_of(const rotation *r)
-{
-    return r->theta > 0 ? r->width / 2 : r->rope->pairs;
-}
-
-static double frequency_of(const rotation *r, int pair)
-{
-    return r->theta > 0 ? pow(r->theta, -2.0 * pair / r->width) : r->rope->frequency[pair];
-}
-
-/* Turns pair `pair` of x by cosine and sine, which need not be of one angle. */
-static void turn(const rotation *r, int pair, double cosine, double sine, double *x)
-{
-    int i = r->rope->interleaved ? 2 * pair : pair,
-        j = r->rope->interleaved ? i + 1 : i + pairs_of(r);
-    double a = x[i], b = x[j];
-    x[i] = cosine * a - sine * b;
-    x[j] = sine * a + cosine * b;
-}
-
 /* What the queries of one head are like before position embedding. */
 typedef struct statistics {
     double *mean;       /* [width] */
@@ -90,19 +64,16 @@ typedef struct statistics {
 } statistics;
 
 /* The recorded query of a row as it was before position embedding. */
-static void plain_query(const float *query, const rotation *r, int position, double *x)
+static void plain_query(const float *query, const kv_rotation *r, int position, double *x)
 {
     for (int d = 0; d < r->width; d++)
         x[d] = query[d];
-    for (int pair = 0; pair < pairs_of(r); pair++) {
-        double angle = position * frequency_of(r, pair);
-        turn(r, pair, cos(angle), -sin(angle), x);
-    }
+    kv_rotation_move(r, -position, x);
 }
 
 /* One pass over the recorded rows of the prompt so far, sinks left out; answers how many. add is
  * called with each plain query in s->x. */
-static int for_queries(const kv_event *event, int query_head, const rotation *r, statistics *s,
+static int for_queries(const kv_event *event, int query_head, const kv_rotation *r, statistics *s,
                        void (*add)(statistics *s))
 {
     const kv_example *e = event->view->example;
@@ -134,7 +105,7 @@ static void add_covariance(statistics *s)
             s->covariance[(size_t)d * (size_t)s->width + (size_t)e] += s->x[d] * s->x[e];
 }
 
-static void gather(const kv_event *event, int query_head, const rotation *r, statistics *s)
+static void gather(const kv_event *event, int query_head, const kv_rotation *r, statistics *s)
 {
     const OWN *c = event->config;
     size_t cells = (size_t)s->width * (size_t)s->width;
@@ -166,12 +137,12 @@ static double logit(const statistics *s, double scale, bool covariance)
 }
 
 /* Mean cosine and sine of each pair over the positions to come, after each other. */
-static void mean_rotation(const kv_event *event, const rotation *r, double *cosine)
+static void mean_rotation(const kv_event *event, const kv_rotation *r, double *cosine)
 {
     const OWN *c = event->config;
-    double *sine = cosine + pairs_of(r);
-    for (int pair = 0; pair < pairs_of(r); pair++) {
-        double step = frequency_of(r, pair);
+    double *sine = cosine + kv_rotation_pairs(r);
+    for (int pair = 0; pair < kv_rotation_pairs(r); pair++) {
+        double step = kv_rotation_frequency(r, pair);
         cosine[pair] = sine[pair] = 0;
         for (long long i = 0; i < c->future_positions; i++) {
             cosine[pair] += cos((double)(event->chunk_end + i) * step);
@@ -183,7 +154,7 @@ static void mean_rotation(const kv_event *event, const rotation *r, double *cosi
 }
 
 /* out[k] += weight times the softmax over the candidates from `first` on of one head's logits. */
-static void add_head(const kv_event *event, int first, const rotation *r, statistics *s,
+static void add_head(const kv_event *event, int first, const kv_rotation *r, statistics *s,
                      const double *cosine, double *out)
 {
     const OWN *c = event->config;
@@ -195,8 +166,8 @@ static void add_head(const kv_event *event, int first, const rotation *r, statis
         const float *key = keys + (size_t)event->candidate[k] * (size_t)s->width;
         for (int d = 0; d < s->width; d++)
             s->x[d] = key[d];
-        for (int pair = 0; pair < pairs_of(r); pair++)
-            turn(r, pair, cosine[pair], -cosine[pairs_of(r) + pair], s->x);
+        for (int pair = 0; pair < kv_rotation_pairs(r); pair++)
+            kv_rotation_turn(r, pair, cosine[pair], -cosine[kv_rotation_pairs(r) + pair], s->x);
         logits[k] = logit(s, shape->scale, c->covariance);
         most = fmax(most, logits[k]);
     }
@@ -211,7 +182,7 @@ static void score(const kv_event *event, double *out)
     const OWN *c = event->config;
     const kv_shape *shape = event->view->shape;
     int width = shape->head_dim, group = shape->heads / shape->kv_heads, first = 0;
-    rotation r = {kv_layer_rope(event->view->source), c->rope_theta, width};
+    kv_rotation r = {kv_layer_rope(event->view->source), c->rope_theta, width};
     double *room = event->view->anchor, *cosine = room + width;
     statistics s = {room, room + 3 * (size_t)width, room + 2 * (size_t)width, width};
     const float *values = kv_layer_values(event->view->source, event->kv_head);

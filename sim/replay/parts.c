@@ -70,8 +70,10 @@ unsigned kv__parts_needs(const kv__group *group)
     for (int i = 0; i < group->parts; i++) {
         const kv_method *method = &group->part[i].method;
         needs |= method->read ? method->read->needs : method->transform->needs;
-        if (method->read != NULL && method->read->needs_of != NULL)
-            needs |= method->read->needs_of(group->part[i].config);
+        unsigned (*needs_of)(const void *) =
+            method->read ? method->read->needs_of : method->transform->needs_of;
+        if (needs_of != NULL)
+            needs |= needs_of(group->part[i].config);
     }
     if (changes & KV_CHANGES_KEYS)
         needs |= KV_NEEDS_KEYS | KV_NEEDS_QUERIES;

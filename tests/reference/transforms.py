@@ -324,6 +324,19 @@ class Minicache(Transform):
         return share * super().bits(h, present, prefill)
 
 
-KINDS = dict(kivi=Kivi, kvquant=Kvquant, gear=Gear, think=Think, nearest_merge=NearestMerge, look_m=LookM,
+class Rerotate(Transform):
+    """Keys at positions without gaps, the last right before the next token; rotate-half pairs, base 1e6."""
+    keys = True
+    defaults = {}
+
+    def step(self, h, K, V, present, dropped, a, b):
+        half = self.ex.D // 2
+        for rank, j in enumerate(present):
+            angle = (b - len(present) + rank - j) * 1e6 ** (-np.arange(half) / half)
+            x, y = self.ex.k[self.layer, h, j, :half].astype(float), self.ex.k[self.layer, h, j, half:].astype(float)
+            K[j] = np.concatenate([x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)])
+
+
+KINDS = dict(rerotate=Rerotate, kivi=Kivi, kvquant=Kvquant, gear=Gear, think=Think, nearest_merge=NearestMerge, look_m=LookM,
              kvmerger=Kvmerger, cam=Cam, minicache=Minicache)
-NEW_KEYS = ("kivi", "kvquant", "gear", "think", "nearest_merge", "look_m", "kvmerger", "minicache")
+NEW_KEYS = ("rerotate", "kivi", "kvquant", "gear", "think", "nearest_merge", "look_m", "kvmerger", "minicache")
