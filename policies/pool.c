@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const double ROUNDING = 1e-9; /* of sums of means */
+
 /* Quotas of all heads for each budget. */
 typedef struct pool_memo {
     const void *const *config;    /* [budgets], borrowed */
@@ -24,7 +26,7 @@ typedef struct pooling {
     float *score;    /* [heads][tokens] */
     float *sorted;   /* [heads * tokens] scratch */
     int32_t *position;
-    double *one; /* [prompt] of one head */
+    double *one; /* [prompt + layers] of one head, or scratch */
 } pooling;
 
 void kv_pool_memo_free(void *opaque)
@@ -121,38 +123,69 @@ static void count_best(pooling *p, int first, int end, long long room, long long
             count[first + (int)(i / (size_t)p->tokens)]++;
 }
 
-/* Every head of a layer gets the layer's mean; no layer more than `most` times the mean of all. */
-static void even_out(const pooling *p, double mean, long long *count)
+/* What every head of a layer gets: the layer's mean, at most `most` times the mean of all. */
+static double mean_count(const pooling *p, int first, double mean, const long long *count)
 {
     int kv_heads = p->what->view.shape->kv_heads;
-    for (int first = 0; first < p->heads; first += kv_heads) {
-        double sum = 0;
-        for (int h = first; h < first + kv_heads; h++)
-            sum += (double)count[h];
-        double each = sum / kv_heads;
-        if (p->what->most > 0 && each > p->what->most * mean)
-            each = p->what->most * mean;
-        for (int h = first; h < first + kv_heads; h++)
-            count[h] = (long long)floor(each + 0.5);
-    }
+    double sum = 0;
+    for (int h = first; h < first + kv_heads; h++)
+        sum += (double)count[h];
+    bool capped = p->what->most > 0 && sum > p->what->most * mean * kv_heads;
+    return capped ? p->what->most * mean : sum / kv_heads;
 }
 
+/* Heads of a layer get equal counts. Layers' means become whole numbers by largest remainder (ties:
+ * lower layer), so that their sum is what it was, rounded down. */
+static void even_out(pooling *p, double mean, long long *count)
+{
+    int kv_heads = p->what->view.shape->kv_heads, layers = p->heads / kv_heads;
+    double sum = 0, *rest = p->one;
+    long long whole = 0;
+    for (int l = 0; l < layers; l++) {
+        double each = mean_count(p, l * kv_heads, mean, count);
+        sum += each;
+        rest[l] = each - floor(each);
+        whole += count[l * kv_heads] = (long long)floor(each);
+    }
+    for (long long left = (long long)floor(sum + ROUNDING) - whole; left > 0; left--) {
+        int most = 0;
+        for (int l = 1; l < layers; l++)
+            most = rest[l] > rest[most] + ROUNDING ? l : most;
+        rest[most] = -1;
+        count[most * kv_heads]++;
+    }
+    for (int h = 0; h < p->heads; h++)
+        count[h] = count[h / kv_heads * kv_heads];
+}
+
+/* All that `heads` heads keep together, which all prompts' entries of theirs are rounded at once
+ * for, and with equal heads one head's times their number. */
+static long long shared_total(const pooling *p, const kv_retention_config *config, int heads)
+{
+    int prompt = p->what->view.example->prompt_tokens;
+    double entries = (double)prompt * heads;
+    if (p->what->even_heads) {
+        kv_quota_query query = {.candidates = prompt, .prompt_tokens = prompt};
+        return kv_quota_uniform(config, &query) * heads;
+    }
+    long long total = kv_quota_share(config, entries, (double)config->budget_tokens * heads);
+    return total < (long long)entries ? total : (long long)entries;
+}
+
+/* Pins first, as far as they go: the first heads get one more where they cannot be divided evenly;
+ * the rest by score. */
 static void fill_quotas(pooling *p, const kv_retention_config *config, long long *quota)
 {
-    int kv_heads = p->what->view.shape->kv_heads, prompt = p->what->view.example->prompt_tokens;
-    kv_quota_query query = {.layers = p->heads / kv_heads,
-                            .kv_heads = kv_heads,
-                            .candidates = prompt,
-                            .prompt_tokens = prompt,
-                            .pin_window = true};
-    long long total = kv_quota_uniform(config, &query), each = total - p->first - p->last;
-    int step = p->what->per_layer ? kv_heads : p->heads;
+    int step = p->what->per_layer ? p->what->view.shape->kv_heads : p->heads;
+    long long total = shared_total(p, config, step), pins = p->first + p->last;
     for (int h = 0; h < p->heads; h += step)
-        count_best(p, h, h + step, each * step, quota);
+        count_best(p, h, h + step, total - pins * step, quota);
     if (p->what->even_heads)
-        even_out(p, (double)each, quota);
-    for (int h = 0; h < p->heads; h++)
-        quota[h] += p->first + p->last < total ? p->first + p->last : total;
+        even_out(p, fmax(0, (double)total / step - (double)pins), quota);
+    for (int h = 0; h < p->heads; h++) {
+        long long even = total / step + (h % step < total % step);
+        quota[h] += pins < even ? pins : even;
+    }
 }
 
 /* --- Making one -------------------------------------------------------------------- */
@@ -170,7 +203,7 @@ static kv_err pooling_init(pooling *p, const kv_pool_scores *what, kv_diag *diag
     p->score = malloc(n * sizeof *p->score);
     p->sorted = malloc(n * sizeof *p->sorted);
     p->position = malloc((size_t)prompt * sizeof *p->position);
-    p->one = malloc((size_t)prompt * sizeof *p->one);
+    p->one = malloc((size_t)(prompt + shape->layers) * sizeof *p->one);
     if (!p->score || !p->sorted || !p->position || !p->one)
         return kv_fail_memory(diag);
     for (int i = 0; i < prompt; i++)

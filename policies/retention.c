@@ -11,9 +11,14 @@ const char *const kv__names_schedule[] = {
     [KV_POSTFILL] = "postfill", [KV_CHUNKED] = "chunked", [KV_PATCHED] = "patched",
     [KV_POOL] = "pool",         [KV_STEP] = "step",       [KV_INTERVAL] = "interval",
     [KV_ONLINE] = "online",     [KV_ONLINE + 1] = NULL};
-const char *const kv__names_rounding[] = {
-    [KV_HALF_UP] = "half_up",    [KV_HALF_EVEN] = "half_even", [KV_TRUNCATE] = "truncate",
-    [KV_AS_PRULONG] = "prulong", [KV_CEIL] = "ceil",           NULL};
+const char *const kv__names_rounding[] = {[KV_HALF_UP] = "half_up",
+                                          [KV_HALF_EVEN] = "half_even",
+                                          [KV_TRUNCATE] = "truncate",
+                                          [KV_AS_PRULONG] = "prulong",
+                                          [KV_CEIL] = "ceil",
+                                          [KV_AS_KVPRESS] = "kvpress",
+                                          [KV_TRUNCATE_PRUNED] = "truncate_pruned",
+                                          NULL};
 const char *const kv__names_pooling[] = {[KV_POOL_AVG] = "avg", [KV_POOL_MAX] = "max", NULL};
 const char *const kv__names_group[] = {
     [KV_GROUP_MEAN] = "mean", [KV_GROUP_MAX] = "max", [KV_GROUP_SUM] = "sum", NULL};

@@ -33,13 +33,16 @@ typedef enum kv_schedule {
 } kv_schedule;
 
 /* KV_AS_PRULONG: truncated where entries are chosen, half to even where its footprint formula is
- * asked for, as that project's code and evaluation do. */
+ * asked for, as that project's code and evaluation do. KV_AS_KVPRESS: truncated, but 1 where that
+ * would keep nothing. KV_TRUNCATE_PRUNED: the number that leaves is what is truncated. */
 typedef enum kv_rounding {
     KV_HALF_UP,
     KV_HALF_EVEN,
     KV_TRUNCATE,
     KV_AS_PRULONG,
-    KV_CEIL
+    KV_CEIL,
+    KV_AS_KVPRESS,
+    KV_TRUNCATE_PRUNED
 } kv_rounding;
 typedef enum kv_pooling { KV_POOL_AVG, KV_POOL_MAX } kv_pooling;
 typedef enum kv_group { KV_GROUP_MEAN, KV_GROUP_MAX, KV_GROUP_SUM } kv_group;
@@ -261,8 +264,6 @@ kv_err kv_retention_check(const kv_retention *policy, const void *config, const 
 /* --- Shared parts that policies are made of (policies/retention_quota.c) -----------------------
  */
 
-/* amount rounded to a count as the settings say. */
-long long kv_quota_round(const kv_retention_config *config, double amount, bool published);
 /* The fraction `keep` of the entries that compete (of the prompt, where all do), or the budget. */
 long long kv_quota_amount(const kv_retention_config *config, const kv_quota_query *query);
 /* The default quota: the amount, plus the window unless it is inside the budget, at most all. */

@@ -6,8 +6,17 @@
 
 #include <math.h>
 
-long long kv_quota_round(const kv_retention_config *config, double amount, bool published)
+/* kvpress and PruLong are given the share that leaves; their products are (1 - share) * n in
+ * doubles, so that 1000 entries at keep 0.1 are 99. */
+static double kept_fraction(const kv_retention_config *config)
 {
+    return config->ratio_arithmetic ? 1.0 - (1.0 - config->keep) : config->keep;
+}
+
+/* The share of n that is kept, rounded as the settings say. */
+static long long kept_of(const kv_retention_config *config, double n, bool published)
+{
+    double amount = kept_fraction(config) * n;
     switch ((kv_rounding)config->rounding) {
     case KV_HALF_EVEN:
         return llrint(amount);
@@ -17,23 +26,19 @@ long long kv_quota_round(const kv_retention_config *config, double amount, bool 
         return published ? llrint(amount) : (long long)amount;
     case KV_CEIL:
         return (long long)ceil(amount);
+    case KV_AS_KVPRESS:
+        return amount > 0 && amount < 1 ? 1 : (long long)amount;
+    case KV_TRUNCATE_PRUNED:
+        return (long long)n - (long long)(n * (1.0 - config->keep));
     case KV_HALF_UP:
         break;
     }
     return (long long)floor(amount + 0.5);
 }
 
-/* kvpress and PruLong are given the share that leaves; their products are (1 - share) * n in
- * doubles, so that 1000 entries at keep 0.1 are 99. */
-static double kept_fraction(const kv_retention_config *config)
-{
-    return config->ratio_arithmetic ? 1.0 - (1.0 - config->keep) : config->keep;
-}
-
 long long kv_quota_share(const kv_retention_config *config, double n, double budget)
 {
-    return config->budget_tokens > 0 ? (long long)budget
-                                     : kv_quota_round(config, kept_fraction(config) * n, false);
+    return config->budget_tokens > 0 ? (long long)budget : kept_of(config, n, false);
 }
 
 long long kv_quota_amount(const kv_retention_config *config, const kv_quota_query *query)
@@ -41,7 +46,7 @@ long long kv_quota_amount(const kv_retention_config *config, const kv_quota_quer
     int n = query->own_chunk ? query->candidates : query->prompt_tokens;
     if (config->budget_tokens > 0)
         return config->budget_tokens;
-    return kv_quota_round(config, kept_fraction(config) * n, query->published);
+    return kept_of(config, n, query->published);
 }
 
 long long kv_quota_uniform(const void *config, const kv_quota_query *query)

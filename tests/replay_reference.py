@@ -118,6 +118,17 @@ def method_policies():
         yield "{finch: {preset: kvpress, keep: %s}}" % keep
 
 
+def kvpress_counts():
+    """kvpress keeps one entry where its product truncates to none; KVzipPress truncates what leaves."""
+    for keep in (0.004, 0.01):
+        for text in ("snapkv: {window: 1", "pyramidkv: {window: 1", "criticalkv: {window: 8",
+                     "observed_attention: {", "knorm: {", "tova: {"):
+            yield "{%s%spreset: kvpress, keep: %s}}" % (text, "" if text[-1] == "{" else ", ", keep)
+    for keep, pool in ((0.033, "model"), (0.3, "layer"), (0.787, "model"), (0.55, "kv_head")):
+        yield "{kvzip: {preset: kvpress, keep: %s, pool: %s}}" % (keep, pool)
+    yield "{adakv: {preset: kvpress, window: 2, alpha: 0.01, keep: 0.2}}"
+
+
 def other_policies():
     yield "full"
     yield "{streaming: {sinks: 4, window: 9}}"
@@ -180,7 +191,7 @@ def compare(policy, chunk, got, sets, want):
 
 def main():
     policies = list(schedule_policies()) + list(preset_policies()) + every_other(
-        method_policies()) + list(other_policies())
+        method_policies()) + list(kvpress_counts()) + list(other_policies())
     examples = ["0000", "0002"]
     print("1..%d" % len(policies))
     with tempfile.TemporaryDirectory() as folder:

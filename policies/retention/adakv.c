@@ -20,7 +20,7 @@ enum { NONE, KVPRESS, KVCACHE_FACTORY };
 static const kv_preset presets[] = {
     {"kvpress",
      "alpha=0.2 window=64 kernel=5 pooling=avg group=mean group_when=after window_in_budget=true "
-     "rounding=truncate ratio_arithmetic=true evict=postfill",
+     "rounding=kvpress ratio_arithmetic=true evict=postfill",
      "AdaKVPress over SnapKVPress: the total is exact, heads compete for what the floor leaves"},
     {"kvcache-factory",
      "alpha=0.2 window=32 kernel=7 pooling=max group=mean group_when=before window_in_budget=true "
@@ -81,7 +81,10 @@ static void allocate_exact(const adakv_config *c, const kv_quota_query *query, i
     for (int h = 0; h < heads; h++) {
         long long quota = kv_quota_uniform(c, query);
         long long pinned = quota - counts[h];
-        long long floor_entries = (long long)(c->alpha * (double)quota) - pinned;
+        long long floor_entries = (long long)(c->alpha * (double)quota);
+        if (c->base.preset == KVPRESS && c->alpha > 0 && quota > 0 && floor_entries < 1)
+            floor_entries = 1;
+        floor_entries -= pinned;
         total += counts[h];
         counts[h] = floor_entries < 0 ? 0 : floor_entries < scored[h] ? floor_entries : scored[h];
         total -= counts[h];

@@ -18,7 +18,7 @@ typedef struct chunkkv_config {
 static const char *const preset_names[] = {"none", "kvpress", NULL};
 static const kv_preset presets[] = {
     {"kvpress",
-     "chunk=20 window=64 kernel=5 pooling=avg group=mean group_when=after rounding=truncate "
+     "chunk=20 window=64 kernel=5 pooling=avg group=mean group_when=after rounding=kvpress "
      "ratio_arithmetic=true evict=postfill",
      "ChunkKVPress over SnapKVPress"},
     {.name = NULL}};

@@ -24,7 +24,7 @@ static const char *const preset_names[] = {"none", "kvpress", NULL};
 static const kv_preset presets[] = {
     {"kvpress",
      "first_stage=0.5 epsilon=1e-4 norm=projected window=64 kernel=5 pooling=avg group=mean "
-     "group_when=after rounding=truncate ratio_arithmetic=true evict=postfill",
+     "group_when=after rounding=kvpress ratio_arithmetic=true evict=postfill",
      "CriticalKVPress over SnapKVPress"},
     {.name = NULL}};
 

@@ -21,7 +21,7 @@ typedef struct expected_attention_config {
 static const char *const preset_names[] = {"none", "kvpress", NULL};
 static const kv_preset presets[] = {
     {"kvpress",
-     "future=512 sinks=4 covariance=true vnorm=true epsilon=0 evict=postfill rounding=truncate "
+     "future=512 sinks=4 covariance=true vnorm=true epsilon=0 evict=postfill rounding=kvpress "
      "ratio_arithmetic=true",
      "ExpectedAttentionPress"},
     {.name = NULL}};

@@ -15,7 +15,7 @@ typedef struct finch_config {
 
 static const char *const preset_names[] = {"none", "kvpress", NULL};
 static const kv_preset presets[] = {
-    {"kvpress", "normalize=true rounding=truncate ratio_arithmetic=true", "FinchPress"},
+    {"kvpress", "normalize=true rounding=kvpress ratio_arithmetic=true", "FinchPress"},
     {.name = NULL}};
 
 static const kv_param params[] = {

@@ -10,7 +10,7 @@
 
 static const char *const preset_names[] = {"none", "kvpress", NULL};
 static const kv_preset presets[] = {
-    {"kvpress", "anchor=unit evict=postfill rounding=truncate ratio_arithmetic=true",
+    {"kvpress", "anchor=unit evict=postfill rounding=kvpress ratio_arithmetic=true",
      "KeyDiffPress"},
     {.name = NULL}};
 

@@ -15,7 +15,7 @@ typedef struct knorm_config {
 
 static const char *const preset_names[] = {"none", "kvpress", "prulong", "kvcache-factory", NULL};
 static const kv_preset presets[] = {
-    {"kvpress", "evict=postfill rounding=truncate ratio_arithmetic=true", "KnormPress"},
+    {"kvpress", "evict=postfill rounding=kvpress ratio_arithmetic=true", "KnormPress"},
     {"prulong", "skip_layers=2 window=64 window_in_budget=false evict=pool", "L2 norm of PruLong"},
     {"kvcache-factory", "skip_layers=2 evict=postfill rounding=half_even", "L2NormCluster"},
     {.name = NULL}};

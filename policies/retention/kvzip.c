@@ -20,10 +20,10 @@ enum { POOL_MODEL, POOL_LAYER, POOL_KV_HEAD };
 static const char *const pool_names[] = {
     [POOL_MODEL] = "model", [POOL_LAYER] = "layer", [POOL_KV_HEAD] = "kv_head", NULL};
 static const char *const preset_names[] = {"none", "kvpress", NULL};
-static const kv_preset presets[] = {{"kvpress",
-                                     "sinks=4 pool=model rounding=truncate ratio_arithmetic=true",
-                                     "KVzipPress; pool=layer is its layerwise"},
-                                    {.name = NULL}};
+static const kv_preset presets[] = {
+    {"kvpress", "sinks=4 pool=model rounding=truncate_pruned ratio_arithmetic=true",
+     "KVzipPress; pool=layer is its layerwise"},
+    {.name = NULL}};
 
 static const kv_param params[] = {
     KV_ROW_KEEP,

@@ -16,7 +16,7 @@ typedef struct lagkv_config {
 
 static const char *const preset_names[] = {"none", "kvpress", NULL};
 static const kv_preset presets[] = {
-    {"kvpress", "sinks=4 lag=128 evict=postfill rounding=truncate ratio_arithmetic=true",
+    {"kvpress", "sinks=4 lag=128 evict=postfill rounding=kvpress ratio_arithmetic=true",
      "LagKVPress"},
     {.name = NULL}};
 

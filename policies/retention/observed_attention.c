@@ -8,7 +8,7 @@
 
 static const char *const preset_names[] = {"none", "kvpress", NULL};
 static const kv_preset presets[] = {
-    {"kvpress", "window=0 evict=postfill rounding=truncate ratio_arithmetic=true",
+    {"kvpress", "window=0 evict=postfill rounding=kvpress ratio_arithmetic=true",
      "ObservedAttentionPress"},
     {.name = NULL}};
 

@@ -15,7 +15,7 @@ enum { NONE, KVPRESS, PRULONG, KVCACHE_FACTORY, MINFERENCE };
 static const kv_preset presets[] = {
     {"kvpress",
      "beta=20 window=64 kernel=5 pooling=avg group=mean group_when=after window_in_budget=true "
-     "rounding=truncate ratio_arithmetic=true evict=postfill",
+     "rounding=kvpress ratio_arithmetic=true evict=postfill",
      "PyramidKVPress: real-valued slope, uniform where a layer would fall below the window"},
     {"prulong",
      "beta=20 window=64 kernel=5 pooling=avg group=mean group_when=after window_in_budget=true "
@@ -52,8 +52,10 @@ static long long quota_kvpress(const kv_retention_config *c, const kv_quota_quer
         high = n - window;
         low = 2 * spread - high;
     }
-    if (!(n >= high && high >= low && low >= window))
-        return llrint(n * share);
+    if (!(n >= high && high >= low && low >= window)) {
+        long long uniform = llrint(n * share);
+        return share > 0 && uniform < 1 ? 1 : uniform;
+    }
     double step = q->layers > 1 ? (high - low) / (q->layers - 1) : 0;
     return llrint(high - q->layer * step);
 }

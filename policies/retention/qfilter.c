@@ -16,7 +16,7 @@ typedef struct qfilter_config {
 
 static const char *const preset_names[] = {"none", "kvpress", NULL};
 static const kv_preset presets[] = {
-    {"kvpress", "evict=postfill rounding=truncate ratio_arithmetic=true", "QFilterPress"},
+    {"kvpress", "evict=postfill rounding=kvpress ratio_arithmetic=true", "QFilterPress"},
     {.name = NULL}};
 
 static const kv_param params[] = {

@@ -11,7 +11,7 @@ static const char *const preset_names[] = {"none",       "kvpress", "prulong", "
 static const kv_preset presets[] = {
     {"kvpress",
      "window=64 kernel=5 pooling=avg group=mean group_when=after window_in_budget=true "
-     "rounding=truncate ratio_arithmetic=true evict=postfill",
+     "rounding=kvpress ratio_arithmetic=true evict=postfill",
      "SnapKVPress"},
     {"prulong",
      "window=64 kernel=5 pooling=avg group=mean group_when=after window_in_budget=false "

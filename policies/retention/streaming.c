@@ -8,7 +8,7 @@
 static const char *const preset_names[] = {"none", "kvpress", "kvcache-factory", "minference",
                                            NULL};
 static const kv_preset presets[] = {
-    {"kvpress", "sinks=4 evict=postfill rounding=truncate ratio_arithmetic=true",
+    {"kvpress", "sinks=4 evict=postfill rounding=kvpress ratio_arithmetic=true",
      "StreamingLLMPress: once after the prompt, sinks inside the budget"},
     {"kvcache-factory", "sinks=4 evict=postfill rounding=half_even", "StreamingLLMKVCluster"},
     {"minference", "sinks=128 window=3968", "streaming configuration of MInference"},

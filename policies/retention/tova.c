@@ -10,7 +10,7 @@
 
 static const char *const preset_names[] = {"none", "kvpress", NULL};
 static const kv_preset presets[] = {
-    {"kvpress", "scope=layer window=1 evict=postfill rounding=truncate ratio_arithmetic=true",
+    {"kvpress", "scope=layer window=1 evict=postfill rounding=kvpress ratio_arithmetic=true",
      "TOVAPress"},
     {.name = NULL}};
 

@@ -5,6 +5,8 @@
 Plain numpy in double precision, one function per policy. reference.py replays; this says which
 entries stay at one event. `patched` is not covered.
 """
+import math
+
 import numpy as np
 
 np.seterr(divide="ignore", invalid="ignore")
@@ -38,6 +40,7 @@ DEFAULTS = {
 PRESETS = {
     ("chunkkv", "kvpress"): dict(group_when="after"),
     ("criticalkv", "kvpress"): dict(group_when="after"),
+    ("kvzip", "kvpress"): dict(),
     ("headkv", "kvcache-factory"): dict(window=32, kernel=7, pooling="max"),
 }
 
@@ -237,11 +240,12 @@ def keep_criticalkv(e):
     before = int((keys < e.b - len(e.rows(p.window))).sum())
     scores = e.window_scores(before)
     pad = max(x.max() for x in scores) + 1 if before else 1
-    ratio = 1 - (1 - p.keep) if p.preset == "kvpress" else p.keep
-    rounding = int if p.preset == "kvpress" else e.ref.half_up
+    staged = e.ref.half_up(p.keep * (e.n * p.first_stage))
+    if p.preset == "kvpress":       # selection_budget of CriticalKVPress
+        staged = max(1, int((1 - (1 - p.keep)) * e.n * p.first_stage)) if p.first_stage > 0 else 0
     for h in e.heads:
         s = np.append(scores[h], np.full(len(keys) - before, pad))
-        first = set(e.ref.top(s, np.arange(len(keys)), rounding(ratio * (e.n * p.first_stage))))
+        first = set(e.ref.top(s, np.arange(len(keys)), staged))
         if p.norm == "value":
             size = np.abs(e.ex.v[e.layer, h, keys]).sum(axis=1)
         else:
@@ -310,16 +314,31 @@ def keep_expected_attention(e):
     return out
 
 
-def pooled_counts(e, score, first, last, per_layer):
-    """How many of [layer][head] scores are among the best of all (or of their layer), pins left out."""
+def pooled_counts(e, score, per_layer, total):
+    """How many of [layer][head] scores are among the best of all (or of their layer): total(heads) of them."""
     L, H, n = len(score), e.ex.Hkv, len(score[0][0])
-    each = e.pol.count(e.n) - first - last
     counts = np.zeros((L, H), dtype=int)
     for layers in ([[l] for l in range(L)] if per_layer else [range(L)]):
         flat = sorted((-score[l][h][j], l, h, j) for l in layers for h in range(H) for j in range(n))
-        for _, l, h, _ in flat[:max(0, each * len(layers) * H)]:
+        for _, l, h, _ in flat[:max(0, total(len(layers) * H))]:
             counts[l, h] += 1
     return counts
+
+
+def largest_remainder(shares):
+    """Whole numbers as near to the shares as can be, of the same sum (rounded down); ties: the first."""
+    whole = [math.floor(s) for s in shares]
+    left = math.floor(float(sum(shares)) + 1e-9) - sum(whole)
+    for i in sorted(range(len(shares)), key=lambda i: (-round(shares[i] - whole[i], 9), i))[:left]:
+        whole[i] += 1
+    return whole
+
+
+def kvzip_total(p, entries):
+    """What KVzipPress leaves of all entries at once; without the preset, the nearest number."""
+    if "budget" in p.p:
+        return p.budget * (entries // p.ex.P)
+    return entries - int(entries * (1 - p.keep)) if p.preset == "kvpress" else math.floor(p.keep * entries + 0.5)
 
 
 def keep_kvzip(e):
@@ -329,11 +348,16 @@ def keep_kvzip(e):
              for l in range(ex.L)]
     question = ex.P - ex.turns[0][0]
     if p.pool == "kv_head":
-        return [e.choose(h, score[e.layer][h][e.keys[h]], question) for h in e.heads]
+        each = kvzip_total(p, ex.P)
+        return [e.choose(h, score[e.layer][h][e.keys[h]], question, each) for h in e.heads]
+    pins = p.sinks + question
+    total = lambda heads: kvzip_total(p, heads * ex.P)
     ranked = [[s[p.sinks:ex.P - question] for s in layer] for layer in score]
-    counts = pooled_counts(e, ranked, p.sinks, question, p.pool == "layer")
-    return [e.choose(h, score[e.layer][h][e.keys[h]], question, counts[e.layer, h] + p.sinks + question)
-            for h in e.heads]
+    counts = pooled_counts(e, ranked, p.pool == "layer", lambda heads: total(heads) - pins * heads)
+    heads = ex.Hkv if p.pool == "layer" else ex.Hkv * ex.L      # that share, of which this is the nth
+    nth = lambda h: h if p.pool == "layer" else e.layer * ex.Hkv + h
+    pinned = lambda h: min(pins, total(heads) // heads + (nth(h) < total(heads) % heads))
+    return [e.choose(h, score[e.layer][h][e.keys[h]], question, counts[e.layer, h] + pinned(h)) for h in e.heads]
 
 
 def keep_dynamickv(e):
@@ -343,9 +367,9 @@ def keep_dynamickv(e):
     for l in range(ex.L):
         other = Event(e.ref, p, l, ex.attention(l), e.a, e.b, e.present)
         score.append([x.astype(np.float32)[p.sinks:] for x in other.window_scores(rest)])
-    counts = pooled_counts(e, score, p.sinks, p.window, False)
-    each = p.count(e.n) - p.sinks - p.window
-    mine = e.ref.half_up(min(counts[e.layer].mean(), p.most * each))
+    each = max(0, p.count(e.n) - p.sinks - p.window)
+    counts = pooled_counts(e, score, False, lambda heads: heads * each)
+    mine = largest_remainder([min(c.mean(), p.most * each) for c in counts])[e.layer]
     return [e.choose(h, np.append(s, np.zeros(p.window)), budget=mine + p.sinks + p.window)
             for h, s in enumerate(e.window_scores(rest))]
 

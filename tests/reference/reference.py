@@ -81,6 +81,11 @@ def half_up(x):
 ROUND = {"half_up": half_up, "half_even": round, "truncate": int}   # Python's round() is half to even
 
 
+def compute_n_kept(n, ratio):
+    """kvpress 0.5.5: a layer that is not meant to be emptied keeps at least one entry."""
+    return 0 if ratio >= 1 else max(1, int(n * (1 - ratio)))
+
+
 def top(scores, keys, count):
     """The `count` keys of highest score; equal scores: lower position first. Ascending positions."""
     order = sorted(range(len(keys)), key=lambda j: (-scores[j], keys[j]))
@@ -165,7 +170,7 @@ class Policy:
             return int(self.budget)
         ratio = 1 - self.keep                       # what kvpress and PruLong are given
         if self.preset == "kvpress":
-            return int(n * (1 - ratio))
+            return compute_n_kept(n, ratio)
         if self.preset == "prulong":
             return int((1 - ratio) * n) if self.name == "pyramidkv" else round((1 - ratio) * n)
         return ROUND[self.rounding](self.keep * n)
@@ -200,7 +205,7 @@ def kvpress_pyramid_budget(q, r, w, beta, layer, L):
         hi = q - w
         lo = (cap - w) * 2 - hi
     if not q >= hi >= lo >= w:
-        return round(q * (1 - r))
+        return max(1, round(q * (1 - r)))
     return round(hi - layer * ((hi - lo) / (L - 1)))
 
 
@@ -373,6 +378,8 @@ def evict_ada(pol, score, keys, w, total):
     high = max(s.max() for s in score) + 1                      # kvpress: the window scores above everything
     score = [np.append(s, np.full(w, high)) for s in score]
     safe = int(pol.alpha * total)
+    if pol.alpha > 0 and total > 0:                             # n_safe of AdaKVPress
+        safe = max(1, safe)
     flat = []
     for h in range(H):
         pinned = set(top(score[h], keys[h], safe))
