@@ -81,3 +81,19 @@ kv_err kv_profile_mean(kv_results *results, long long run_id, const kv_profile_k
     sqlite3_finalize(rows);
     return err == KV_END ? KV_OK : err;
 }
+
+kv_err kv_profile_context(kv_results *results, long long run_id, double *out, kv_diag *diag)
+{
+    sqlite3_stmt *rows = NULL;
+    kv_err err = kv__sql_prepare(results,
+                                 "SELECT avg(prompt_tokens) FROM example WHERE run_id = ? AND NOT "
+                                 "calibration_only",
+                                 &rows, diag);
+    if (err != KV_OK)
+        return err;
+    kv__sql_bind(rows, 1, "i", run_id);
+    err = kv__sql_step(results, rows, diag);
+    *out = err == KV_OK ? kv__sql_double(rows, 0) : NAN;
+    sqlite3_finalize(rows);
+    return err == KV_END ? KV_OK : err;
+}

@@ -25,6 +25,9 @@ kv_err kv_profile_latest(kv_results *results, long long *run_id, kv_diag *diag) 
  * *count is 0. */
 kv_err kv_profile_heads(kv_results *results, long long run_id, const kv_profile_key *key,
                         kv_profile_head **out, int *count, kv_diag *diag) KV_MUST_USE;
+/* Mean length of the prompts of a run's examples, in tokens; NaN: there are none. */
+kv_err kv_profile_context(kv_results *results, long long run_id, double *out,
+                          kv_diag *diag) KV_MUST_USE;
 /* Mean over the examples of the point of a column of footprint_point; NaN: there is none. */
 kv_err kv_profile_mean(kv_results *results, long long run_id, const kv_profile_key *key,
                        const char *column, double *out, kv_diag *diag) KV_MUST_USE;

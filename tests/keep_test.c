@@ -91,6 +91,23 @@ static void *prepare(const kv_point_spec *spec)
     return plan;
 }
 
+/* An eighth of the entries finds the others. */
+static double an_eighth(const void *config, const kv_read_size *size)
+{
+    return size->entries / 8;
+}
+
+/* A read policy with entries in host memory, in one of three cases. */
+static kv_keep_away any_away(uint64_t *random)
+{
+    static const kv_read plain = {.name = "plain"},
+                         with_metadata = {.name = "with_metadata", .metadata = an_eighth};
+    kv_keep_away away = {.read = draw(random) % 2 ? &plain : &with_metadata,
+                         .home_entries = between(random, 0, 60),
+                         .fetch_entries = between(random, 0, 60)};
+    return draw(random) % 3 == 0 ? away : (kv_keep_away){0};
+}
+
 /* What a replay and transforms may add: profiles, shares of reads, entries left plain. */
 static kv_keep *make_any_keep(const kv_model *model, const kv_point_spec *spec, void *plan,
                               long long chunk, int32_t page, uint64_t *random)
@@ -107,7 +124,8 @@ static kv_keep *make_any_keep(const kv_model *model, const kv_point_spec *spec, 
                          .step_tokens = between(random, 8, 120),
                          .read_share = draw(random) % 2 ? 1 : (double)between(random, 1, 99) / 100,
                          .prefill_share = draw(random) % 2 ? 1 : 0.3,
-                         .extra_entries = draw(random) % 2 ? 0 : between(random, 1, 20)};
+                         .extra_entries = draw(random) % 2 ? 0 : between(random, 1, 20),
+                         .away = any_away(random)};
     make.rule.profile = draw(random) % 4 == 0 ? profile : NULL;
     assert_int_equal(kv_keep_new(model, &make, &keep, &diag), KV_OK);
     return keep;
@@ -365,7 +383,7 @@ static kv_serving_settings make_settings(uint64_t *random, const kv_keep *keep, 
                              .order = kv_queue_order_find("fcfs"),
                              .routing = kv_routing_find("least-loaded"),
                              .layers = 4};
-    s.tiers = keep->reuse ? (int)between(random, 0, 1) : 0;
+    s.tiers = keep->away.read != NULL ? 1 : keep->reuse ? (int)between(random, 0, 1) : 0;
     s.load = (int)between(random, KV_LOAD_AUTO, KV_LOAD_BOTH_ENDS);
     s.overlap = draw(random) % 2 == 0;
     s.tier[0] = (kv_tier_settings){.name = "tier",
@@ -373,6 +391,7 @@ static kv_serving_settings make_settings(uint64_t *random, const kv_keep *keep, 
                                    .read_bandwidth = 1e6 * (double)between(random, 1, 99),
                                    .write_bandwidth = 1e6 * (double)between(random, 1, 99),
                                    .latency_ns = between(random, 0, 50000),
+                                   .shared_link = draw(random) % 2 == 0,
                                    .replacement = kv_replacement_find("lru")};
     return s;
 }
@@ -419,7 +438,7 @@ static void check_sane(const kv_serving_settings *s, const kv_serving_result *r)
 }
 
 typedef struct totals {
-    int64_t jumps, steps, preemptions, hits, loaded, rejected;
+    int64_t jumps, steps, preemptions, hits, loaded, rejected, fetched;
 } totals;
 
 static void one_round(const hardware *h, const kv_point_spec *spec, workload *load,
@@ -449,6 +468,7 @@ static void one_round(const hardware *h, const kv_point_spec *spec, workload *lo
     sum->hits += jumped.cached_tokens;
     sum->loaded += jumped.loaded_tokens;
     sum->rejected += jumped.rejected_large;
+    sum->fetched += jumped.tier[0].entries_out;
     kv_serving_result_fini(&jumped);
     kv_serving_result_fini(&stepped);
     free(again);
@@ -485,7 +505,8 @@ static void jumps_equal_steps(void **state)
                   (long long)sum.hits, (long long)sum.loaded);
     assert_true(kv_is_under_valgrind() ||
                 (sum.jumps * 5 < sum.steps * 4 && sum.preemptions > 1000 && sum.hits > 1000 &&
-                 sum.loaded > 100 && sum.rejected > 100)); /* the workloads do bite */
+                 sum.loaded > 100 && sum.rejected > 100 &&
+                 sum.fetched > 1000000)); /* the workloads do bite */
     free(load);
     kv_point_list_fini(&list);
 }

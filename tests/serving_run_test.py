@@ -7,6 +7,7 @@ Tables against facts of the trace, --stepwise against jumps on every example, re
 each must end with its exit status and a message that names the place, never hang.
 """
 import json
+import math
 import os
 import sqlite3
 import subprocess
@@ -440,6 +441,44 @@ def test_stored(folder):
     check("int4 in groups", point.get("kv_peak_bytes") == full["kv_peak_bytes"] * 5 / 16, done.stderr)
 
 
+def test_home(folder):
+    """Entries in host memory: what the replay read beyond the 20 on the device is fetched each step."""
+    write(folder, "t.csv", "arrival,prompt,output\n0,78,5\n")
+    out, policy = os.path.join(folder, "h.db"), "{retrieval_attention: {sinks: 4, local: 16, read: 8}}"
+    tiers = "  tiers: {cpu: {capacity: 1MiB}, disk: {capacity: 1MiB, bandwidth: 1MB/s}}\n"
+    path = profile_experiment(folder, policy, "whole", tiers)
+    done = kvsim("run", path, "-q", "-o", out, "--set", "attention.chunk_size=[whole]", "--set",
+                 "serving.home=[cpu, disk]")
+    check("a policy with entries in host memory", done.returncode == 0, done.stderr)
+    if done.returncode != 0:
+        return
+    read = rows(out, "SELECT kv_reads FROM footprint_point WHERE turn IS NULL")[0]["kv_reads"]
+    fetched = math.ceil(read * 78 - 20 - 1e-9)
+    check("the replay reads more than the device has", 8 <= fetched <= 2 * 8, (read, fetched))
+    points = rows(out, POINT)
+    tier = {(t["point_id"], t["tier"]): t for t in rows(out, "SELECT * FROM tier_stat")}
+    # 64 bytes an entry, 16 heads, 4 decode steps; 58 entries leave with the prompt and one per step
+    for point, home, other in ((1, "cpu", "disk"), (2, "disk", "cpu")):
+        t = tier[point, home]
+        check("fetched from " + home, t["bytes_out"] == 4 * fetched * 16 * 64, t)
+        check("brought down to " + home, t["bytes_in"] == (58 + 4) * 16 * 64 and
+              t["peak_bytes"] >= 62 * 16 * 64, t)
+        check("nothing in " + other, tier[point, other]["bytes_in"] == 0)
+        check("the GPU gets it", tier[point, "gpu"]["bytes_in"] == t["bytes_out"])
+    check("a slow link makes a slow answer", points[1]["tpot_mean"] > 4 * points[0]["tpot_mean"] and
+          points[1]["tpot_mean"] > fetched * 16 * 64 / 1e6, [p["tpot_mean"] for p in points])
+    for name, given, words in (("no tier", "serving.tiers={}", "tiers: {cpu: {capacity"),
+                               ("no such tier", "serving.home=remote", "a tier named remote")):
+        done = kvsim("run", path, "-q", "-o", os.path.join(folder, "n.db"), "--set",
+                     "attention.chunk_size=[whole]", "--set", given)
+        check("refused: " + name, done.returncode == 2 and words in done.stderr, done.stderr)
+    done = kvsim("run", path, "-q", "-o", os.path.join(folder, "small.db"), "--set",
+                 "attention.chunk_size=[whole]", "--set", "serving.tiers={cpu: {capacity: 60KiB}}")
+    check("what a tier cannot hold is rejected and counted", done.returncode == 0 and
+          [p["rejected_too_large"] for p in rows(os.path.join(folder, "small.db"), POINT)] == [1],
+          done.stderr)
+
+
 with tempfile.TemporaryDirectory() as work:
     test_examples(work)
     test_tiers(work)
@@ -449,5 +488,6 @@ with tempfile.TemporaryDirectory() as work:
     test_profiles(work)
     test_stored(work)
     test_lists(work)
+    test_home(work)
     test_wrong_input(work)
 print("1..%d" % len(RESULTS))

@@ -24,7 +24,8 @@ static bool evicts_in_prompt(const kv_counts_rule *rule)
 
 bool kv_keep_needed(const kv_model *model, const kv_keep_spec *spec)
 {
-    if (spec->read_share != 1 || spec->prefill_share != 1 || spec->extra_entries > 0)
+    if (spec->read_share != 1 || spec->prefill_share != 1 || spec->extra_entries > 0 ||
+        spec->away.read != NULL)
         return true;
     for (int l = 0; l < model->layers; l++)
         if (model->layer[l].mixer != KV_MIXER_ATTENTION || model->layer[l].window_tokens > 0)
@@ -88,6 +89,12 @@ static void make_classes(kv_keep *keep, const kv_model *model, double read_share
             keep->class[c].reads = (int64_t)ceil((double)keep->class[c].reads * read_share - 1e-9);
 }
 
+/* Entries go away chunk by chunk, not only when the prompt ends. */
+static bool leaves_in_prompt(const kv_keep *keep)
+{
+    return keep->away.read != NULL && keep->chunk_tokens > 0;
+}
+
 /* Pages of blocks and states. A model without any cache counts its states as one page. */
 static void count_pages(kv_keep *keep, const kv_model *model, kv_cache_format format)
 {
@@ -99,7 +106,8 @@ static void count_pages(kv_keep *keep, const kv_model *model, kv_cache_format fo
     keep->state_pages = (int64_t)ceil(kv_model_state_bytes(model) / page);
     if (keep->block_pages == 0)
         keep->block_pages = keep->state_pages = 1;
-    keep->reuse = keep->named_pages > 0 && keep->state_pages == 0 && !evicts_in_prompt(&keep->rule);
+    keep->reuse = keep->named_pages > 0 && keep->state_pages == 0 &&
+                  !evicts_in_prompt(&keep->rule) && !leaves_in_prompt(keep);
 }
 
 /* A profile of the recorded shape is the caller's: its own copy. */
@@ -127,6 +135,12 @@ kv_err kv_keep_new(const kv_model *model, const kv_keep_spec *spec, kv_keep **ou
     keep->step_tokens = spec->step_tokens;
     keep->extra_entries = spec->extra_entries;
     keep->prefill_share = spec->prefill_share;
+    keep->away = spec->away;
+    keep->shape = (kv_shape){.layers = keep->rule.layers,
+                             .heads = (int)model->attention.heads,
+                             .kv_heads = keep->rule.kv_heads,
+                             .head_dim = (int)model->attention.head_dim};
+    keep->layer_heads = keep->rule.kv_heads;
     size_t most = (size_t)model->layers * (size_t)kv_counts_groups(&keep->rule);
     keep->class = calloc(most, sizeof *keep->class);
     kv_err err = keep->class != NULL ? KV_OK : kv_fail_memory(diag);
@@ -184,10 +198,71 @@ int64_t kv__keep_retained(const kv_keep *keep, const kv__live *live, int class_)
     return past_of(keep, live, class_);
 }
 
-/* Entries of a head during a step. */
-static int64_t present_of(const kv_keep *keep, const kv__live *live, int c, int32_t tokens)
+/* Entries of a head that stay on the device between steps at most. */
+static int64_t home_of(const kv_keep *keep, int c)
+{
+    bool stays = keep->away.read == NULL || keep->class[c].window_tokens > 0;
+    return stays ? INT64_MAX : keep->away.home_entries;
+}
+
+static int64_t over_home(const kv_keep *keep, int c, int64_t entries)
+{
+    int64_t home = home_of(keep, c);
+    return entries > home ? entries - home : 0;
+}
+
+/* Entries of a head that are away before a step. */
+static int64_t away_of(const kv_keep *keep, const kv__live *live, int c)
+{
+    if (live->kept_at >= live->prompt_tokens)
+        return over_home(keep, c, past_of(keep, live, c));
+    return leaves_in_prompt(keep) ? over_home(keep, c, live->kept[c].entries) : 0;
+}
+
+/* A step computes one token of the answer: the read policy chooses. Else all is read. */
+static bool is_answer(const kv__live *live, int32_t tokens)
+{
+    return tokens == 1 && live->computed_tokens >= live->prompt_tokens;
+}
+
+/* Of these, entries that a step with so many tokens fetches. */
+static int64_t fetched_of(const kv_keep *keep, const kv__live *live, int c, int32_t tokens)
+{
+    int64_t away = away_of(keep, live, c);
+    return is_answer(live, tokens) ? least(away, keep->away.fetch_entries) : away;
+}
+
+/* Entries of a head during a step, on the device and away. */
+static int64_t all_of(const kv_keep *keep, const kv__live *live, int c, int32_t tokens)
 {
     return past_of(keep, live, c) + tokens;
+}
+
+/* Entries of a head on the device during a step. */
+static int64_t present_of(const kv_keep *keep, const kv__live *live, int c, int32_t tokens)
+{
+    return all_of(keep, live, c, tokens) - away_of(keep, live, c);
+}
+
+/* What finds entries that are away is on the device, and grows with them in strides. */
+enum { METADATA_STRIDE = 256 };
+
+static int64_t stride_end(int64_t entries)
+{
+    return (entries + METADATA_STRIDE - 1) / METADATA_STRIDE * METADATA_STRIDE;
+}
+
+/* Entries' worth of room beside those that a head has on the device, when it has so many in all. */
+static int64_t extra_of(const kv_keep *keep, const kv__live *live, int c, int64_t entries)
+{
+    const kv_read *read = keep->away.read;
+    if (read == NULL || read->metadata == NULL || keep->class[c].window_tokens > 0)
+        return keep->extra_entries;
+    kv_read_size size = {.shape = &keep->shape,
+                         .layer = keep->class[c].layer,
+                         .entries = (double)stride_end(entries),
+                         .prefill = live->kept_at < live->prompt_tokens};
+    return keep->extra_entries + (int64_t)ceil(read->metadata(keep->away.config, &size));
 }
 
 /* The most that it may be when the request has so many tokens, wherever its steps begin. */
@@ -239,12 +314,44 @@ int32_t kv__keep_limit(const kv_keep *keep, const kv__live *live, int32_t comput
     return (int32_t)(interval - (computed - live->prompt_tokens) % interval);
 }
 
+/* A line of a class that grows ends where its head fills its home, where it begins to fetch (which
+ * costs a latency), where it fetches as much as it ever does, and where its metadata grow. */
+static int64_t to_kink(const kv_keep *keep, int c, int64_t entries)
+{
+    int64_t home = home_of(keep, c), full = home + keep->away.fetch_entries, kink = INT64_MAX;
+    if (home == INT64_MAX)
+        return INT64_MAX;
+    if (entries < home)
+        kink = home - entries;
+    else if (entries == home)
+        kink = 1;
+    else if (entries < full)
+        kink = full - entries;
+    if (keep->away.read->metadata != NULL)
+        kink = least(kink, stride_end(entries + 1) - entries);
+    return kink;
+}
+
+/* By how much each step of a line adds to what a request has. */
+static void add_growth(const kv_keep *keep, kv__live *live, int c)
+{
+    const kv_keep_class *class = &keep->class[c];
+    int64_t home = home_of(keep, c), entries = live->kept[c].entries;
+    bool away = entries >= home, fetches = away && entries - home < keep->away.fetch_entries;
+    if (live->kept[c].growth == 0)
+        return;
+    live->stored_growth += away ? 0 : class->heads;
+    live->away_growth += away ? class->heads : 0;
+    live->fetch_growth += fetches ? class->reads : 0;
+    live->read_growth += !away || fetches ? class->reads : 0;
+}
+
 /* Decoding goes on with what is kept now: how far on one line, and how steep it is. */
 static void start_line(const kv_keep *keep, kv__live *live)
 {
     kv_counts_rule rule = rule_of(keep, live);
     int64_t done = live->computed_tokens - live->prompt_tokens, line = INT32_MAX - live->kept_at;
-    live->stored_growth = live->read_growth = 0;
+    live->stored_growth = live->read_growth = live->away_growth = live->fetch_growth = 0;
     for (int c = 0; c < keep->classes; c++) {
         const kv_keep_class *class = &keep->class[c];
         long long growth;
@@ -252,9 +359,10 @@ static void start_line(const kv_keep *keep, kv__live *live)
             kv_counts_decode_line(&rule, class->layer, class->group, class->window_tokens,
                                   live->kept[c].entries, done, line, &growth);
         live->kept[c].growth = (int32_t)growth;
-        live->stored_growth += growth * class->heads;
-        live->read_growth += growth * class->reads;
+        add_growth(keep, live, c);
         line = least(line, steps);
+        if (growth > 0)
+            line = least(line, to_kink(keep, c, live->kept[c].entries));
     }
     live->kept_until = (int32_t)(live->kept_at + line);
 }
@@ -273,7 +381,7 @@ static int64_t after_chunk(const kv_keep *keep, const kv__live *live, int c, int
 /* True if the request leaves its named blocks when its prompt ends. */
 static bool will_move(const kv_keep *keep, const kv__live *live)
 {
-    if (kv_counts_decode_interval(&keep->rule) > 0)
+    if (kv_counts_decode_interval(&keep->rule) > 0 || keep->away.read != NULL)
         return true;
     for (int c = 0; c < keep->classes; c++)
         if (keep->class[c].window_tokens == KV_COUNTS_UNBOUNDED &&
@@ -326,10 +434,17 @@ static int64_t beside(const kv_keep *keep, int c, int64_t entries, int32_t named
     return entries > 0 ? entries : 0;
 }
 
-/* Pages of a head that hold so many entries. */
-static int64_t pages_for(const kv_keep *keep, int64_t entries)
+/* Pages into which one layer's fetched entries come while a step with so many tokens goes on. */
+static int64_t buffer_of(const kv_keep *keep, const kv__live *live, int32_t tokens)
 {
-    return up(entries + keep->extra_entries, keep->page_tokens);
+    int64_t most = 0;
+    for (int c = 0; keep->away.read != NULL && c < keep->classes; c++) {
+        int64_t fetched = fetched_of(keep, live, c, tokens);
+        if (is_answer(live, tokens) && past_of(keep, live, c) >= home_of(keep, c))
+            fetched = keep->away.fetch_entries;
+        most = fetched > most ? fetched : most;
+    }
+    return keep->layer_heads * up(most, keep->page_tokens);
 }
 
 /* Pages beside named blocks during a step. */
@@ -339,11 +454,16 @@ static int64_t pages_of(const kv_keep *keep, const kv__live *live, int32_t token
     int32_t computed = live->computed_tokens + tokens, named = named_at(keep, live, computed);
     bool moves = named > 0 && tokens > 0 && computed == live->prompt_tokens;
     moves = moves && will_move(keep, live);
-    int64_t pages = keep->state_pages;
+    int64_t pages = keep->state_pages + buffer_of(keep, live, tokens);
     for (int c = 0; c < keep->classes; c++) {
         int64_t entries = present(keep, live, c, tokens);
-        int64_t own = pages_for(keep, beside(keep, c, entries, named));
-        int64_t copy = moves ? pages_for(keep, after_chunk(keep, live, c, computed) + 1) : 0;
+        int64_t extra = extra_of(keep, live, c, all_of(keep, live, c, tokens));
+        int64_t own = up(beside(keep, c, entries, named) + extra, keep->page_tokens), copy = 0;
+        if (moves) {
+            int64_t after = after_chunk(keep, live, c, computed);
+            extra = extra_of(keep, live, c, after + 1);
+            copy = up(least(after, home_of(keep, c)) + 1 + extra, keep->page_tokens);
+        }
         pages += keep->class[c].heads * (own > copy ? own : copy);
     }
     return pages;
@@ -378,10 +498,12 @@ kv_err kv__keep_grow(const kv_keep *keep, kv__memory *memory, kv__live *live, in
 /* What it holds between steps: what is retained, and room for one token. */
 static int64_t pages_between(const kv_keep *keep, const kv__live *live)
 {
-    int64_t pages = keep->state_pages;
-    for (int c = 0; c < keep->classes; c++)
-        pages += keep->class[c].heads *
-                 pages_for(keep, beside(keep, c, past_of(keep, live, c) + 1, live->held));
+    int64_t pages = keep->state_pages + buffer_of(keep, live, 1);
+    for (int c = 0; c < keep->classes; c++) {
+        int64_t entries = beside(keep, c, present_of(keep, live, c, 1), live->held);
+        int64_t extra = extra_of(keep, live, c, all_of(keep, live, c, 1));
+        pages += keep->class[c].heads * up(entries + extra, keep->page_tokens);
+    }
     return pages;
 }
 
@@ -403,14 +525,21 @@ kv_err kv__keep_evict(const kv_keep *keep, kv__memory *memory, kv__live *live)
     return err;
 }
 
+int64_t kv__keep_room(const kv_keep *keep, const kv__live *live, int class_, int64_t *growth)
+{
+    int64_t past = past_of(keep, live, class_), home = home_of(keep, class_);
+    *growth = past < home ? live->kept[class_].growth : 0;
+    return least(past, home) + extra_of(keep, live, class_, past + 1);
+}
+
 int64_t kv__keep_growth(const kv_keep *keep, const kv__live *live, int64_t steps)
 {
     int64_t pages = 0;
     for (int c = 0; c < keep->classes; c++) {
-        if (live->kept[c].growth == 0)
-            continue;
-        int64_t past = past_of(keep, live, c);
-        pages += keep->class[c].heads * (pages_for(keep, past + steps) - pages_for(keep, past + 1));
+        int64_t growth, past = kv__keep_room(keep, live, c, &growth);
+        if (growth > 0)
+            pages += keep->class[c].heads *
+                     (up(past + steps, keep->page_tokens) - up(past + 1, keep->page_tokens));
     }
     return pages;
 }
@@ -431,9 +560,17 @@ static void compute(const kv_keep *keep, kv__live *probe, int32_t tokens)
     settle(keep, probe);
 }
 
-int64_t kv__keep_most(const kv_keep *keep, const kv__live *live, int32_t end, kv__live *probe)
+/* The greater of `most` and what is away after a step of so many tokens. */
+static int64_t with_away(const kv_keep *keep, const kv__live *probe, int32_t tokens, int64_t most)
 {
-    int64_t most = 0;
+    int64_t away = kv__keep_away_after(keep, probe, tokens);
+    return away > most ? away : most;
+}
+
+int64_t kv__keep_most(const kv_keep *keep, const kv__live *live, int32_t end, kv__live *probe,
+                      int64_t *away_entries)
+{
+    int64_t most = 0, away = 0;
     probe->prompt_tokens = live->prompt_tokens;
     probe->named = live->named;
     probe->moved = false;
@@ -441,6 +578,7 @@ int64_t kv__keep_most(const kv_keep *keep, const kv__live *live, int32_t end, kv
     while (probe->computed_tokens < probe->prompt_tokens) {
         int32_t tokens = probe->kept_until - probe->computed_tokens;
         most = with_step(keep, probe, tokens, most);
+        away = with_away(keep, probe, tokens, away);
         compute(keep, probe, tokens);
     }
     /* Along a line the last step holds most; so does, of what is computed again in one step, the
@@ -450,10 +588,14 @@ int64_t kv__keep_most(const kv_keep *keep, const kv__live *live, int32_t end, kv
         int32_t again = (int32_t)least(left, kv__keep_limit(keep, probe, probe->computed_tokens));
         int32_t line = (int32_t)least(left, probe->kept_until - probe->computed_tokens);
         most = with_step(keep, probe, again, most);
+        away = with_away(keep, probe, again, away);
         compute(keep, probe, line - 1);
         most = with_step(keep, probe, 1, most);
+        away = with_away(keep, probe, 1, away);
         compute(keep, probe, 1);
     }
+    if (away_entries != NULL)
+        *away_entries = away;
     return most;
 }
 
@@ -464,16 +606,59 @@ int64_t kv__keep_stored(const kv_keep *keep, const kv__live *live, int32_t token
     int64_t sum = 0;
     for (int c = 0; c < keep->classes; c++) {
         int64_t own = beside(keep, c, present_of(keep, live, c, tokens), live->held);
-        sum += keep->class[c].heads * (own + keep->extra_entries);
+        int64_t extra = extra_of(keep, live, c, all_of(keep, live, c, tokens));
+        sum += keep->class[c].heads * (own + extra);
     }
     return sum;
 }
 
 int64_t kv__keep_read(const kv_keep *keep, const kv__live *live, int32_t tokens)
 {
+    bool answers = is_answer(live, tokens);
     int64_t sum = 0;
     for (int c = 0; c < keep->classes; c++)
-        sum += keep->class[c].reads * (present_of(keep, live, c, tokens) + keep->extra_entries);
+        sum += keep->class[c].reads *
+               (present_of(keep, live, c, tokens) + fetched_of(keep, live, c, tokens) +
+                (answers ? extra_of(keep, live, c, all_of(keep, live, c, tokens))
+                         : keep->extra_entries));
+    return sum;
+}
+
+int64_t kv__keep_fetched(const kv_keep *keep, const kv__live *live, int32_t tokens)
+{
+    int64_t sum = 0;
+    for (int c = 0; c < keep->classes; c++)
+        sum += keep->class[c].reads * fetched_of(keep, live, c, tokens);
+    return sum;
+}
+
+/* Entries of a head that are away after a step, before a policy evicts. */
+static int64_t away_after(const kv_keep *keep, const kv__live *live, int c, int32_t tokens)
+{
+    int32_t computed = live->computed_tokens + tokens;
+    if (live->kept_at >= live->prompt_tokens)
+        return over_home(keep, c, all_of(keep, live, c, tokens));
+    bool ends =
+        computed == live->prompt_tokens || (leaves_in_prompt(keep) && computed >= live->kept_until);
+    return tokens > 0 && ends ? over_home(keep, c, after_chunk(keep, live, c, computed))
+                              : away_of(keep, live, c);
+}
+
+int64_t kv__keep_away_after(const kv_keep *keep, const kv__live *live, int32_t tokens)
+{
+    int64_t sum = 0;
+    for (int c = 0; keep->away.read != NULL && c < keep->classes; c++)
+        sum += keep->class[c].heads * away_after(keep, live, c, tokens);
+    return sum;
+}
+
+int64_t kv__keep_leaving(const kv_keep *keep, const kv__live *live, int32_t tokens)
+{
+    int64_t sum = 0;
+    for (int c = 0; keep->away.read != NULL && c < keep->classes; c++) {
+        int64_t more = away_after(keep, live, c, tokens) - away_of(keep, live, c);
+        sum += more > 0 ? keep->class[c].heads * more : 0;
+    }
     return sum;
 }
 

@@ -13,12 +13,18 @@
  *
  * While the prompt is computed its named blocks stand whole in the prefix cache, layers without a
  * window only. A policy that evicts then moves what it keeps into pages of the request's own and
- * lets the blocks go; they stay in the cache as blocks that nobody uses. */
+ * lets the blocks go; they stay in the cache as blocks that nobody uses.
+ *
+ * Where a read policy keeps entries in host memory, a head holds its first and last ones on the
+ * device and the others in a tier ("away"). They go there when a chunk of the policy ends and,
+ * while the answer is generated, one by one as the window moves on; a decode step fetches as many
+ * of them as the policy reads, a chunk of a prompt all. Layers with a window stay on the device. */
 #ifndef KVSIM_SIM_SERVING_KEEP_H
 #define KVSIM_SIM_SERVING_KEEP_H
 
 #include "models/model.h"
 #include "policies/counts.h"
+#include "policies/read.h"
 #include "sim/serving/memory.h"
 
 /* KV heads that keep equal counts. */
@@ -30,6 +36,14 @@ typedef struct kv_keep_class {
                               read: what attention reads per entry that a head retains */
     int64_t window_tokens; /* of its layers; KV_COUNTS_UNBOUNDED */
 } kv_keep_class;
+
+/* What lies in host memory. Zeroed: nothing does. */
+typedef struct kv_keep_away {
+    const kv_read *read;   /* whose entries do; NULL: none */
+    const void *config;    /* its configuration, borrowed */
+    int64_t home_entries;  /* of a head that stay on the device between steps, at most */
+    int64_t fetch_entries; /* of the others that a decode step fetches, at most */
+} kv_keep_away;
 
 /* A policy on a model, for all requests. */
 typedef struct kv_keep {
@@ -46,6 +60,9 @@ typedef struct kv_keep {
     int64_t named_pages; /* the same, layers without a window only: a block of the prefix cache */
     int64_t state_pages; /* that a request takes whatever its length: states of recurrent layers */
     bool reuse;          /* the prompt's blocks stay whole until it ends: others may use them */
+    kv_keep_away away;
+    kv_shape shape;      /* of the model, for away.read */
+    int64_t layer_heads; /* KV heads of a layer: what is fetched for one has room on the device */
 } kv_keep;
 
 /* What makes it. */
@@ -60,6 +77,7 @@ typedef struct kv_keep_spec {
     double prefill_share;  /* of scores that prefill computes; 1: all */
     int64_t extra_entries; /* room of so many entries that every head takes beside what it retains:
                               what a transform leaves plain */
+    kv_keep_away away;
 } kv_keep_spec;
 
 /* True where blocks of all layers do not tell what a request holds and reads: a policy that evicts,
@@ -83,8 +101,10 @@ int64_t kv__keep_pages(const kv_keep *keep, const kv__live *live, int32_t tokens
 /* Pages that it lacks for that, named blocks among them. */
 int64_t kv__keep_lacks(const kv_keep *keep, const kv__live *live, int32_t tokens);
 /* Most pages that it needs at any time until `end` of its tokens are computed, if it finds no
- * block of others. probe: a request of the caller's with room attached; overwritten. */
-int64_t kv__keep_most(const kv_keep *keep, const kv__live *live, int32_t end, kv__live *probe);
+ * block of others; *away_entries (may be NULL): the same of what is away. probe: a request of the
+ * caller's with room attached; overwritten. */
+int64_t kv__keep_most(const kv_keep *keep, const kv__live *live, int32_t end, kv__live *probe,
+                      int64_t *away_entries);
 /* Takes what kv__keep_lacks says; it must be available. */
 kv_err kv__keep_grow(const kv_keep *keep, kv__memory *memory, kv__live *live,
                      int32_t tokens) KV_MUST_USE;
@@ -93,12 +113,20 @@ kv_err kv__keep_evict(const kv_keep *keep, kv__memory *memory, kv__live *live) K
 /* Pages that a request which decodes holds during the `steps`-th of its next steps, less those of
  * the first. None of them may lie behind kept_until. */
 int64_t kv__keep_growth(const kv_keep *keep, const kv__live *live, int64_t steps);
-/* Entries that a head of a class retains between steps. */
+/* Entries that a head of a class retains between steps, on the device and away. */
 int64_t kv__keep_retained(const kv_keep *keep, const kv__live *live, int class_);
+/* Of a request that decodes: entries' worth of room that a head of a class takes on the device
+ * before its next step, and by how many that grows with each, 0 or 1. */
+int64_t kv__keep_room(const kv_keep *keep, const kv__live *live, int class_, int64_t *growth);
 /* Entries that it holds while it computes `tokens` more, those in named blocks left out; and all
  * that attention reads, named ones included. */
 int64_t kv__keep_stored(const kv_keep *keep, const kv__live *live, int32_t tokens);
 int64_t kv__keep_read(const kv_keep *keep, const kv__live *live, int32_t tokens);
+/* Of all heads: entries that are away when it has computed `tokens` more; those that a step with so
+ * many fetches; those that leave the device at its end. */
+int64_t kv__keep_away_after(const kv_keep *keep, const kv__live *live, int32_t tokens);
+int64_t kv__keep_fetched(const kv_keep *keep, const kv__live *live, int32_t tokens);
+int64_t kv__keep_leaving(const kv_keep *keep, const kv__live *live, int32_t tokens);
 /* Keys before its chunk of `tokens` that a token of a prompt attends to: mean over the layers
  * without a window, or over all where there is none. Where prefill reads a share of the keys only,
  * so few that they and half the chunk are that share. */

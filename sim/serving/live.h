@@ -51,7 +51,10 @@ typedef struct kv__live {
     bool moved;                         /* it left its named blocks for pages of its own */
     int64_t pages;                      /* beside named blocks */
     int64_t most_pages;                 /* while the tokens it has by now are computed */
+    int64_t most_away;                  /* the same, entries in host memory */
+    int64_t away;                       /* entries that it has room for there */
     int64_t stored_growth, read_growth; /* entries per decode step, see keep.h */
+    int64_t away_growth, fetch_growth;
 } kv__live;
 
 /* Requests in line. Zeroed is empty. */

@@ -75,6 +75,8 @@ static const kv_param top_params[] = {
            "numbers of the cache that share a 16-bit scale and zero; 0: there are none"),
     {"profile", KV_PATH, AT(profile), NULL, 0, 0, NULL, KV_PARAM_SWEEP, "",
      "results of a run whose attention part has the policies, for what depends on scores"},
+    {"home", KV_TEXT, AT(home), NULL, 0, 0, NULL, KV_PARAM_SWEEP, "",
+     "tier in which read policies keep what they fetch step by step; the first if not given"},
     {"load", KV_CHOICE, AT(load), "auto", 0, 0, load_modes, KV_PARAM_SWEEP, "",
      "what is done with a prefix that lies in a lower tier"},
     {"overlap", KV_BOOL, AT(overlap), "true", 0, 0, NULL, KV_PARAM_SWEEP, "",

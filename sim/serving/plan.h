@@ -35,6 +35,7 @@ typedef struct kv_serving_config {
     int kv_dtype;       /* 0: the model's, else kv_dtype + 1 */
     long long kv_group; /* numbers that share a scale and a zero; 0: none do */
     char *profile;      /* results of a run whose attention part knows the policies; NULL: none */
+    char *home;         /* tier of read policies with entries in host memory; NULL: the first */
     int load;           /* kv_load_mode */
     bool overlap;
     bool request_results;

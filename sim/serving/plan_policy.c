@@ -159,7 +159,10 @@ static kv_err look_up(const kv_serving_plan *plan, const kv_point_spec *spec,
         err = kv__profile_expect(plan->replayed, spec, point->chunk_tokens, diag);
     if (err == KV_OK && scored && !later)
         err = kv__profile_heads_of(&source, spec, point->chunk_tokens, point->model, profile, diag);
-    if (err == KV_OK && read_of(spec) != NULL && !later)
+    if (err == KV_OK && keep->away.read != NULL && !later)
+        err = kv__profile_fetches_of(&source, spec, point->chunk_tokens, keep->away.home_entries,
+                                     &keep->away.fetch_entries, diag);
+    else if (err == KV_OK && read_of(spec) != NULL && !later)
         err = kv__profile_reads_of(&source, spec, point->chunk_tokens, &keep->read_share,
                                    &keep->prefill_share, diag);
     if (point->config.profile != NULL)
@@ -207,15 +210,32 @@ kv_stored_line kv__plan_policy_stored(const kv_point_spec *spec, const kv_model 
     return (kv_stored_line){1, 0};
 }
 
-static kv_err check_home(const kv_point_spec *spec, kv_diag *diag)
+/* Where a read policy that keeps entries in host memory has them. */
+static kv_err find_home(const kv_serving_plan *plan, const kv_point_spec *spec,
+                        kv_serving_point *point, kv_keep_spec *keep, kv_diag *diag)
 {
+    const kv_node *tiers = kv_node_find(plan->map, "tiers");
     const kv_read *read = read_of(spec);
+    const char *name = point->config.home;
+    int *home = &point->settings.home;
     if (read == NULL || read->home == NULL)
         return KV_OK;
-    return kv_fail(diag, KV_ERR_UNSUPPORTED, &spec->mark,
-                   "%s keeps entries in host memory and fetches them step by step, which serving "
-                   "does not simulate yet; expected a policy that keeps them on the device",
-                   read->name);
+    while (name != NULL && *home < plan->tiers && strcmp(kv_node_key(tiers, *home), name) != 0)
+        ++*home;
+    if (*home >= plan->tiers)
+        return kv_fail(
+            diag, KV_ERR_INPUT, &spec->mark,
+            "%s keeps entries in host memory and fetches them step by step: expected %s%s, "
+            "such as tiers: {cpu: {capacity: 256GiB}}",
+            read->name, name != NULL ? "a tier named " : "a tier for them",
+            name != NULL ? name : "");
+    keep->away.read = read;
+    for (int p = 0; p < spec->parts; p++)
+        if (spec->part[p].method.read == read)
+            keep->away.config = spec->part[p].config;
+    kv_read_home on_device = read->home(keep->away.config);
+    keep->away.home_entries = on_device.first + on_device.last;
+    return KV_OK;
 }
 
 kv_err kv__plan_policy_keep(const kv_serving_plan *plan, const kv_point_spec *spec,
@@ -232,7 +252,7 @@ kv_err kv__plan_policy_keep(const kv_serving_plan *plan, const kv_point_spec *sp
                          .prefill_share = 1,
                          .extra_entries = (int64_t)ceil(line.plain_entries / line.share)};
     double *profile = NULL;
-    kv_err err = check_home(spec, diag);
+    kv_err err = find_home(plan, spec, point, &keep, diag);
     if (err == KV_OK)
         err = look_up(plan, spec, point, &keep, &profile, diag);
     if (err == KV_OK && kv_keep_needed(point->model, &keep)) {

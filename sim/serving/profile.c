@@ -198,6 +198,23 @@ static kv_err mean_of(const kv_profile_source *source, const kv_point_spec *spec
     return err;
 }
 
+kv_err kv__profile_fetches_of(const kv_profile_source *source, const kv_point_spec *spec,
+                              long long chunk_tokens, int64_t home_entries, int64_t *fetched,
+                              kv_diag *diag)
+{
+    double share = NAN, context = NAN;
+    kv_err err = mean_of(source, spec, chunk_tokens, "kv_reads", &share, diag);
+    if (err == KV_OK)
+        err = kv_profile_context(source->results, source->run_id, &context, diag);
+    if (err != KV_OK)
+        return err;
+    if (isnan(share) || isnan(context))
+        return refuse(spec, chunk_tokens, reads, diag);
+    double read = share * context - fmin((double)home_entries, context);
+    *fetched = read > 0 ? (int64_t)ceil(read - 1e-9) : 0;
+    return KV_OK;
+}
+
 kv_err kv__profile_reads_of(const kv_profile_source *source, const kv_point_spec *spec,
                             long long chunk_tokens, double *decode, double *prefill, kv_diag *diag)
 {

@@ -37,4 +37,10 @@ kv_err kv__profile_reads_of(const kv_profile_source *source, const kv_point_spec
                             long long chunk_tokens, double *decode, double *prefill,
                             kv_diag *diag) KV_MUST_USE;
 
+/* Entries of a head that a decode step of a policy with entries in host memory fetches: what the
+ * replay read of a head on average, less the home_entries that are on the device. */
+kv_err kv__profile_fetches_of(const kv_profile_source *source, const kv_point_spec *spec,
+                              long long chunk_tokens, int64_t home_entries, int64_t *fetched,
+                              kv_diag *diag) KV_MUST_USE;
+
 #endif

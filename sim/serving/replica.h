@@ -19,6 +19,13 @@ typedef struct kv__plan {
     kv_step_batch batch;
     kv_step_ramp ramp;
     int64_t chunk_reads;           /* entries that its chunks read */
+    int64_t fetched, fetch_growth; /* entries that the first step fetches, more in each further */
+    int64_t leaving;               /* entries that leave the device in each step */
+    int64_t moving;                /* the same when it is over, as a prompt's chunk ends */
+    int64_t away, away_growth;     /* entries in the home tier in the first step, more in each
+                                      further */
+    int64_t waited_ns;             /* until its link is free for them */
+    kv_step_ramp link;             /* fine time that its link is busy with these */
     int64_t stored, stored_growth; /* entries in memory in the first step, more in each further;
                                       without a retention policy in tokens, all layers together */
     int64_t start_ns, start_fine;  /* start_fine: the part below one nanosecond */
@@ -72,10 +79,13 @@ struct kv__replica {
     int64_t now_ns, now_fine; /* end of the last step accounted */
     int64_t peak_pages;
     int64_t peak_stored; /* entries */
+    int64_t away;        /* entries that running requests have in the home tier */
     int32_t peak_running;
     int64_t pending_tokens;         /* that its requests still have to compute or generate */
     unsigned __int128 page_fine;    /* pages in use times fine time */
     unsigned __int128 stored_fine;  /* entries in memory times fine time */
+    unsigned __int128 away_fine;    /* the same of those in the home tier */
+    unsigned __int128 link_fine;    /* fine time that its link was busy with them */
     unsigned __int128 running_fine; /* requests in the batch times fine time */
     unsigned __int128 read;         /* entries that attention read */
 };
@@ -130,11 +140,43 @@ int64_t kv__tier_write(kv__replica *replica, int number, double bytes);
 /* Adds the time since the last call to what the tier's blocks took; before their number changes. */
 void kv__tier_account(kv__replica *replica, kv__tier *tier);
 /* Blocks that a tier holds. */
-int64_t kv__tier_blocks(const kv__tier *tier);
+int64_t kv__tier_blocks(const kv__replica *replica, int number);
+/* Has the link of a tier be busy until a time, if it is not for longer. */
+void kv__tier_reserve(kv__replica *replica, int number, int64_t until_ns);
+/* When the link of a tier has carried all it was given. */
+int64_t kv__tier_free_at(const kv__replica *replica, int number);
 /* Evicts what a tier holds above its capacity. */
 void kv__tier_squeeze(kv__replica *replica, int number);
 /* Adds what the tiers of the replica did to the result. */
 void kv__tiers_sum(kv__replica *replica, kv_serving_result *result);
+
+/* --- Entries in host memory (away.c)
+ * ------------------------------------------------------------------------- */
+
+/* Entries for which the home tier has room. */
+int64_t kv__home_capacity(const kv_serving_settings *settings);
+/* Entries that the home tier can take, and those that it can without dropping a block. */
+int64_t kv__home_available(const kv__replica *replica);
+int64_t kv__home_empty(const kv__replica *replica);
+/* Gives a request room there for a step of so many tokens; it must be available. */
+void kv__home_take(kv__replica *replica, kv__live *live, int32_t tokens);
+/* The same for further steps of a plan that only decodes. */
+void kv__home_grow(kv__replica *replica, kv__live *live, int64_t steps);
+/* Takes it away. */
+void kv__home_give(kv__replica *replica, kv__live *live);
+/* Adds what a request fetches and what leaves the device in a step to the plan. */
+void kv__home_describe(const kv__replica *replica, const kv__live *live, bool decodes,
+                       kv__plan *plan);
+/* Lets the plan's steps take as long as its link needs. */
+void kv__home_carry(kv__replica *replica, kv__plan *plan);
+/* Accounts `steps` steps of the plan from its step `done` on. */
+void kv__home_account(kv__replica *replica, int64_t steps);
+/* When a plan is over: what leaves the device at once is copied. */
+void kv__home_move(kv__replica *replica);
+/* Adds what the home tier did to the result. */
+void kv__home_sum(const kv__replica *replica, kv_serving_result *result);
+/* Sum over j < n of (a + j * da) * (b + j * db), exactly. */
+unsigned __int128 kv__sum_products(__int128 a, __int128 da, __int128 b, __int128 db, int64_t n);
 
 /* --- Swap (swap.c)
  * ---------------------------------------------------------------------------------- */

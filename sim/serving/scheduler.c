@@ -72,10 +72,23 @@ static int64_t lacks(const kv__replica *replica, const kv__live *live, int32_t t
                         : kv__memory_lacks(&replica->memory, live, live->computed_tokens + tokens);
 }
 
-/* Gives it those pages; they must be available. */
+/* Whether there is room for so many pages, and in the home tier for what leaves the device. */
+static bool has_room(const kv__replica *replica, const kv__live *live, int32_t tokens,
+                     int64_t pages)
+{
+    const kv_serving_settings *s = replica->server->settings;
+    if (pages > 0 && pages > kv__memory_available(&replica->memory))
+        return false;
+    return !kv_serving_has_home(s) ||
+           kv__keep_away_after(s->keep, live, tokens) - live->away <= kv__home_available(replica);
+}
+
+/* Gives it that room; it must be available. */
 static kv_err grow(kv__replica *replica, kv__live *live, int32_t tokens)
 {
     const kv_keep *keep = replica->server->settings->keep;
+    if (kv_serving_has_home(replica->server->settings))
+        kv__home_take(replica, live, tokens);
     return keep != NULL ? kv__keep_grow(keep, &replica->memory, live, tokens)
                         : kv__memory_grow(&replica->memory, live, live->computed_tokens + tokens);
 }
@@ -102,8 +115,9 @@ static kv_err preempt_last(kv__replica *replica)
     victim->kept_at = victim->kept_until = 0;
     victim->moved = false;
     if (keep != NULL)
-        victim->most_pages =
-            kv__keep_most(keep, victim, kv__live_tokens(victim), &replica->server->probe);
+        victim->most_pages = kv__keep_most(keep, victim, kv__live_tokens(victim),
+                                           &replica->server->probe, &victim->most_away);
+    kv__home_give(replica, victim);
     victim->scheduled = 0;
     victim->load_to = 0;
     victim->preemptions++;
@@ -138,7 +152,7 @@ static kv_err run_running(kv__replica *replica, int64_t *budget, bool *preempted
         int32_t lack = lacking(replica, live);
         int32_t tokens = wanted(replica, live, live->computed_tokens, lack, *budget);
         int64_t pages = lacks(replica, live, tokens);
-        while (pages > 0 && pages > kv__memory_available(&replica->memory)) {
+        while (!has_room(replica, live, tokens, pages)) {
             bool itself = replica->running[replica->running_count - 1] == live;
             live->computes_all = live->computes_all || replica->running_count == 1;
             kv_err err = preempt_last(replica);
@@ -207,6 +221,18 @@ static entry plan_return(const kv__replica *replica, const kv__live *live, kv__h
     e.room = e.load_to > e.load_from ? live->swapped_tokens : computed + e.tokens;
     e.room = s->reserve_full_input ? all : e.room;
     return e;
+}
+
+/* Whether the home tier has room for a waiting request: for all of its input, or its first step. */
+static bool fits_home(const kv__replica *replica, const kv__live *live, const entry *e)
+{
+    const kv_serving_settings *s = replica->server->settings;
+    if (!kv_serving_has_home(s))
+        return true;
+    int64_t away = kv__keep_away_after(s->keep, &replica->server->probe, e->tokens);
+    if (s->reserve_full_input && live->most_away > away)
+        away = live->most_away;
+    return away <= kv__home_available(replica);
 }
 
 /* Pages that a waiting request takes from what is available if it is admitted. */
@@ -328,7 +354,8 @@ static kv_err run_waiting(kv__replica *replica, int64_t budget)
         kv__live *before = line == &replica->waiting ? before_next(replica) : NULL;
         kv__live *live = before != NULL ? before->next : line->first;
         entry e = plan_entry(replica, live, budget);
-        if (takes(replica, live, &e) > kv__memory_available(&replica->memory))
+        if (takes(replica, live, &e) > kv__memory_available(&replica->memory) ||
+            !fits_home(replica, live, &e)) /* of the probe that takes() has filled in */
             break;
         kv__line_remove(line, before);
         kv_err err = admit(replica, live, &e);
@@ -395,6 +422,7 @@ static void describe(const kv__replica *replica, kv__plan *plan, int64_t time_ns
     kv_step_batch *batch = &plan->batch;
     *batch = (kv_step_batch){0};
     plan->decode_only = plan->even = true;
+    plan->away = replica->away;
     if (memory->cache != NULL)
         plan->stored =
             kv_block_cache_pinned(memory->cache) * memory->block_pages * memory->block_tokens;
@@ -408,6 +436,8 @@ static void describe(const kv__replica *replica, kv__plan *plan, int64_t time_ns
         batch->sequences += live->scheduled > 0;
         plan->stored += stored_by(replica, live);
         plan->stored_growth += keep != NULL ? live->stored_growth : 1;
+        if (kv_serving_has_home(replica->server->settings))
+            kv__home_describe(replica, live, decodes, plan);
         if (decodes)
             describe_decode(replica, live, plan, &batch->longest_growth);
         else
@@ -465,6 +495,8 @@ static bool fits(const kv__replica *replica, int64_t steps)
     const kv_serving_settings *s = replica->server->settings;
     bool pages = s->keep != NULL && replica->waiting.count + replica->resumed.count > 0;
     bool ahead = s->foresight != NULL; /* what comes next may change elsewhere meanwhile */
+    if (kv_serving_has_home(s) && replica->plan.away_growth * (steps - 1) > kv__home_empty(replica))
+        return steps == 1;
     int64_t free_ = s->tiers > 0 || pages || ahead ? kv__memory_empty(&replica->memory)
                                                    : kv__memory_available(&replica->memory);
     return growth_pages(replica, steps) <= free_;
@@ -547,8 +579,9 @@ static int64_t fine_of(int64_t ns)
 static void wait_for_links(const kv__replica *replica, kv__plan *plan)
 {
     int64_t first = plan->ramp.first, arrival_ns = 0;
-    if (replica->copied_ns > plan->start_ns)
-        first += fine_of(replica->copied_ns - plan->start_ns);
+    int64_t start_ns = plan->start_ns + plan->waited_ns; /* what is fetched waits for copies, too */
+    if (replica->copied_ns > start_ns)
+        first += fine_of(replica->copied_ns - start_ns);
     for (int32_t i = 0; i < replica->running_count; i++) {
         const kv__live *live = replica->running[i];
         if (live->scheduled > 0 && live->load_to == 0 && live->loaded_ns > arrival_ns)
@@ -588,6 +621,8 @@ kv_err kv__replica_schedule(kv__replica *replica, int64_t time_ns)
         kv_step_time_ramp(server->time, &plan->batch, &plan->ramp);
     else
         plan->ramp = (kv_step_ramp){kv_step_time_step(server->time, &plan->batch), 0, 1};
+    if (kv_serving_has_home(server->settings))
+        kv__home_carry(replica, plan);
     if (server->settings->tiers > 0)
         wait_for_links(replica, plan);
     plan->ramp.steps = plan_steps(replica, preempted);

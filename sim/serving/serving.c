@@ -150,10 +150,13 @@ static kv_request_status refusal(kv__server *server, kv__live *live)
         return KV_REQUEST_TOO_LONG;
     int64_t stored = live->output_tokens > 0 ? tokens - 1 : tokens;
     if (s->keep != NULL) {
-        int64_t most = kv__keep_most(s->keep, live, (int32_t)stored, &server->probe);
-        live->most_pages = kv__keep_most(s->keep, live, live->prompt_tokens, &server->probe);
-        return most > s->kv_blocks * s->keep->block_pages ? KV_REQUEST_TOO_LARGE
-                                                          : KV_REQUEST_COMPLETED;
+        int64_t most_away;
+        int64_t most = kv__keep_most(s->keep, live, (int32_t)stored, &server->probe, &most_away);
+        live->most_pages =
+            kv__keep_most(s->keep, live, live->prompt_tokens, &server->probe, &live->most_away);
+        return most > s->kv_blocks * s->keep->block_pages || most_away > kv__home_capacity(s)
+                   ? KV_REQUEST_TOO_LARGE
+                   : KV_REQUEST_COMPLETED;
     }
     if ((stored + s->block_tokens - 1) / s->block_tokens > s->kv_blocks)
         return KV_REQUEST_TOO_LARGE;
@@ -221,12 +224,6 @@ static kv_err arrive(kv__loop *loop, const kv_event_entry *event)
     return KV_OK;
 }
 
-/* Bytes of one page. */
-static double page_bytes(const kv_serving_settings *s)
-{
-    return (double)s->block_bytes / (double)(s->keep != NULL ? s->keep->block_pages : 1);
-}
-
 /* --- The loop ---------------------------------------------------------------------- */
 
 static kv_err sample(kv__loop *loop, int64_t time_ns)
@@ -242,10 +239,10 @@ static kv_err sample(kv__loop *loop, int64_t time_ns)
         kv_err err = kv__replica_advance(replica, time_ns);
         if (err != KV_OK)
             return err;
-        taken.used_bytes +=
-            llround((double)kv__memory_used(&replica->memory) * page_bytes(server->settings));
+        taken.used_bytes += llround((double)kv__memory_used(&replica->memory) *
+                                    kv_serving_page_bytes(server->settings));
         for (int t = 0; t < server->settings->tiers; t++)
-            taken.tier_bytes[t] += llround((double)kv__tier_blocks(&replica->tier[t]) *
+            taken.tier_bytes[t] += llround((double)kv__tier_blocks(replica, t) *
                                            kv_serving_cached_bytes(server->settings));
         taken.running += replica->running_count;
         taken.waiting += replica->waiting.count + replica->resumed.count;
@@ -335,7 +332,7 @@ static void sum_up(kv__loop *loop)
     for (int r = 0; r < s->replicas; r++) {
         kv__replica *replica = &loop->replica[r];
         kv__tiers_sum(replica, result);
-        double page = page_bytes(s), entry = page / s->block_tokens;
+        double page = kv_serving_page_bytes(s), entry = page / s->block_tokens;
         double fine = ldexp(1e-9, -KV_FINE_BITS);
         result->peak_bytes += llround((double)replica->peak_pages * page);
         result->ideal_peak_bytes += llround((double)replica->peak_stored * entry);
@@ -354,11 +351,12 @@ static kv_err check_empty(const kv__loop *loop)
     for (int r = 0; r < loop->server.settings->replicas; r++) {
         const kv__replica *replica = &loop->replica[r];
         int64_t used = kv__memory_used(&replica->memory), swapped = replica->tier[0].swapped;
-        if (used != 0 || swapped != 0 || replica->pending_tokens != 0)
+        if (used != 0 || swapped != 0 || replica->away != 0 || replica->pending_tokens != 0)
             return kv_fail(loop->server.diag, KV_ERR_BUG, NULL,
-                           "replica %d still has %lld pages in use, %lld blocks swapped out and "
-                           "%lld tokens to compute after its last request",
-                           r, (long long)used, (long long)swapped,
+                           "replica %d still has %lld pages in use, %lld blocks swapped out, %lld "
+                           "entries in host memory and %lld tokens to compute after its last "
+                           "request",
+                           r, (long long)used, (long long)swapped, (long long)replica->away,
                            (long long)replica->pending_tokens);
     }
     return KV_OK;

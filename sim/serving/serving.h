@@ -47,6 +47,7 @@ typedef struct kv_tier_settings {
  * were first admitted, and loaded. */
 typedef struct kv_tier_result {
     int64_t peak_blocks, blocks_in, blocks_out, hit_tokens, evictions, busy_ns;
+    int64_t entries_in, entries_out; /* beside blocks: of read policies that keep them here */
     double block_seconds;
 } kv_tier_result;
 
@@ -77,6 +78,7 @@ typedef struct kv_serving_settings {
     bool overlap;        /* computing begins when the first layer has arrived, not the last */
     int64_t layers;      /* of the model, for overlap */
     const kv_keep *keep; /* what requests keep; NULL: everything, in blocks of all layers */
+    int home;            /* tier that holds what keep->away says */
     bool prefix_cache;   /* keep->reuse must be true */
     const kv_replacement *replacement; /* of the prefix cache */
     const void *replacement_config;    /* NULL: its defaults */
@@ -89,13 +91,30 @@ typedef struct kv_serving_settings {
     int64_t timeline_ns; /* between two samples, see KV_MOST_SAMPLES; 0: none are taken */
 } kv_serving_settings;
 
+/* Pages of a block of the prefix cache and of the tiers. */
+static inline int64_t kv_serving_cached_pages(const kv_serving_settings *s)
+{
+    return s->keep == NULL             ? 1
+           : s->keep->named_pages == 0 ? s->keep->block_pages
+                                       : s->keep->named_pages;
+}
+
+/* A tier holds entries of running requests. */
+static inline bool kv_serving_has_home(const kv_serving_settings *s)
+{
+    return s->keep != NULL && s->keep->away.read != NULL;
+}
+
+/* Bytes of a page. */
+static inline double kv_serving_page_bytes(const kv_serving_settings *s)
+{
+    return (double)s->block_bytes / (double)(s->keep != NULL ? s->keep->block_pages : 1);
+}
+
 /* Bytes of a block of the prefix cache and of the tiers. */
 static inline double kv_serving_cached_bytes(const kv_serving_settings *s)
 {
-    return s->keep == NULL || s->keep->named_pages == 0
-               ? (double)s->block_bytes
-               : (double)s->block_bytes * (double)s->keep->named_pages /
-                     (double)s->keep->block_pages;
+    return kv_serving_page_bytes(s) * (double)kv_serving_cached_pages(s);
 }
 
 typedef enum kv_request_status {

@@ -127,20 +127,22 @@ static kv_err put_tiers(kv__output *out, const kv_serving_point *point, const kv
 {
     const kv_serving_settings *s = &point->settings;
     double block = kv_serving_cached_bytes(s);
+    double stored = kv_serving_page_bytes(s) / s->block_tokens;
     kv_err err = KV_OK;
     row->gpu_hit_tokens = r->cached_tokens;
     for (int t = 0; t < s->tiers && err == KV_OK; t++) {
         const kv_tier_result *did = &r->tier[t];
-        kv_tier_row tier = {.tier = s->tier[t].name,
-                            .capacity_bytes =
-                                (double)(s->tier[t].capacity_blocks * s->replicas) * block,
-                            .peak_bytes = (double)did->peak_blocks * block,
-                            .mean_bytes = per(did->block_seconds * block, row->duration_s),
-                            .bytes_in = (double)did->blocks_in * block,
-                            .bytes_out = (double)did->blocks_out * block,
-                            .busy_s = seconds(did->busy_ns),
-                            .hits = did->hit_tokens,
-                            .evictions = did->evictions};
+        kv_tier_row tier = {
+            .tier = s->tier[t].name,
+            .capacity_bytes = (double)(s->tier[t].capacity_blocks * s->replicas) * block,
+            .peak_bytes = (double)did->peak_blocks * block,
+            .mean_bytes = per(did->block_seconds * block, row->duration_s),
+            .bytes_in = (double)did->blocks_in * block + (double)did->entries_in * stored,
+            .bytes_out =
+                (double)did->blocks_out * block + (double)did->entries_out * s->entry_bytes,
+            .busy_s = seconds(did->busy_ns),
+            .hits = did->hit_tokens,
+            .evictions = did->evictions};
         row->loaded_bytes += tier.bytes_out;
         if (strcmp(tier.tier, "cpu") == 0)
             row->cpu_bytes_seconds = did->block_seconds * block;

@@ -99,6 +99,7 @@ static kv_err complete(kv__replica *replica, kv__live *live, int64_t time_ns)
     note_hits(result, live);
     result->good_requests += is_good(server->settings, &outcome);
     replica->pending_tokens -= live->prompt_tokens + live->output_tokens - live->computed_tokens;
+    kv__home_give(replica, live);
     kv_err err = kv__memory_release(&replica->memory, live, false);
     if (err == KV_OK && note_latencies(result, &outcome) != KV_OK)
         err = kv_fail_memory(server->diag);
@@ -198,13 +199,23 @@ static void take_all(kv__replica *replica, taking *t)
         kv__live *live = replica->running[i];
         if (keep == NULL)
             live->held += (int32_t)take_pages(replica, live->computed_tokens, 1, t);
-        for (int c = 0; keep != NULL && c < keep->classes; c++)
-            if (live->kept[c].growth > 0)
+        for (int c = 0; keep != NULL && c < keep->classes; c++) {
+            int64_t growth = live->kept[c].growth, room;
+            if (growth == 0)
+                continue;
+            room = kv__keep_room(keep, live, c, &growth);
+            if (growth > 0)
                 live->pages +=
-                    keep->class[c].heads *
-                    take_pages(replica, kv__keep_retained(keep, live, c) + keep->extra_entries,
-                               keep->class[c].heads, t);
+                    keep->class[c].heads * take_pages(replica, room, keep->class[c].heads, t);
+        }
     }
+}
+
+unsigned __int128 kv__sum_products(__int128 a, __int128 da, __int128 b, __int128 db, int64_t n)
+{
+    __int128 count = n, pairs = count * (count - 1) / 2;
+    __int128 squares = count * (count - 1) * (2 * count - 1) / 6;
+    return (unsigned __int128)(count * a * b + pairs * (a * db + b * da) + squares * da * db);
 }
 
 /* Adds what is stored and read in `steps` steps from the plan's step `done` on, exactly: sums of
@@ -215,10 +226,9 @@ static void account_entries(kv__replica *replica, int64_t steps)
     const kv_step_batch *batch = &plan->batch;
     __int128 n = steps, stored = plan->stored + (__int128)plan->stored_growth * plan->done;
     __int128 time = plan->ramp.first + (__int128)plan->ramp.slope * plan->done;
-    __int128 pairs = n * (n - 1) / 2, squares = n * (n - 1) * (2 * n - 1) / 6;
-    __int128 cross = stored * plan->ramp.slope + time * plan->stored_growth;
-    replica->stored_fine += (unsigned __int128)(n * stored * time + cross * pairs +
-                                                squares * plan->stored_growth * plan->ramp.slope);
+    __int128 pairs = n * (n - 1) / 2;
+    replica->stored_fine +=
+        kv__sum_products(stored, plan->stored_growth, time, plan->ramp.slope, steps);
     __int128 span = plan_time(plan, plan->done + steps) - plan_time(plan, plan->done);
     replica->running_fine += (unsigned __int128)replica->running_count * (unsigned __int128)span;
     __int128 read =
@@ -227,6 +237,8 @@ static void account_entries(kv__replica *replica, int64_t steps)
     int64_t last = plan->stored + plan->stored_growth * (plan->done + steps - 1);
     if (steps > 0 && last > replica->peak_stored)
         replica->peak_stored = last;
+    if (kv_serving_has_home(replica->server->settings))
+        kv__home_account(replica, steps);
 }
 
 /* Accounts `steps` steps that are over, and the blocks of the next if `begins`. */
@@ -249,6 +261,7 @@ static kv_err decode(kv__replica *replica, int64_t steps, bool begins)
     kv_err err = KV_OK;
     for (int32_t i = 0; i < replica->running_count && err == KV_OK; i++) {
         kv__live *live = replica->running[i];
+        kv__home_grow(replica, live, t.to - t.from);
         err = add_computed(replica, live, (int32_t)steps);
         live->generated_tokens += (int32_t)steps;
         if (steps > 0)
@@ -290,6 +303,7 @@ static kv_err finish(kv__replica *replica)
     plan->active = false;
     replica->now_ns = plan->end_ns;
     replica->now_fine = (int64_t)(fine & (((int64_t)1 << KV_FINE_BITS) - 1));
+    kv__home_move(replica);
     result->busy_ns += plan->end_ns - plan->start_ns;
     result->steps += plan->ramp.steps;
     result->jumps++;

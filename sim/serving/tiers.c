@@ -21,14 +21,23 @@ static const kv_tier_settings *settings_of(const kv__replica *replica, int tier)
     return &replica->server->settings->tier[tier];
 }
 
-int64_t kv__tier_blocks(const kv__tier *tier)
+/* Blocks of a tier but those of read policies that keep entries in it. */
+static int64_t count_of(const kv__tier *tier)
 {
     return tier->swapped + (tier->cache != NULL ? kv_block_cache_count(tier->cache) : 0);
 }
 
+int64_t kv__tier_blocks(const kv__replica *replica, int number)
+{
+    const kv_serving_settings *s = replica->server->settings;
+    int64_t block = kv_serving_cached_pages(s) * s->block_tokens;
+    int64_t away = number == s->home && replica->away > 0 ? (replica->away + block - 1) / block : 0;
+    return count_of(&replica->tier[number]) + away;
+}
+
 void kv__tier_account(kv__replica *replica, kv__tier *tier)
 {
-    int64_t count = kv__tier_blocks(tier);
+    int64_t count = count_of(tier);
     tier->block_ns += (double)count * (double)(replica->time_ns - tier->seen_ns);
     tier->seen_ns = replica->time_ns;
 }
@@ -41,7 +50,7 @@ static int64_t *link_free(kv__replica *replica, int number)
                                                    : &replica->tier[link].free_ns;
 }
 
-static int64_t free_at(const kv__replica *replica, int number)
+int64_t kv__tier_free_at(const kv__replica *replica, int number)
 {
     int link = settings_of(replica, number)->link;
     return settings_of(replica, link)->shared_link ? replica->server->link_free_ns[link]
@@ -52,6 +61,12 @@ static int64_t free_at(const kv__replica *replica, int number)
 static int64_t busy_for(int64_t latency_ns, double bytes, double bandwidth)
 {
     return latency_ns + (int64_t)ceil(bytes / bandwidth * 1e9);
+}
+
+void kv__tier_reserve(kv__replica *replica, int number, int64_t until_ns)
+{
+    int64_t *free_ns = link_free(replica, number);
+    *free_ns = until_ns > *free_ns ? until_ns : *free_ns;
 }
 
 int64_t kv__tier_carry(kv__replica *replica, int number, int64_t from_ns, int64_t busy_ns)
@@ -75,12 +90,12 @@ void kv__tier_squeeze(kv__replica *replica, int number)
     kv__tier *tier = &replica->tier[number];
     kv_evicted evicted;
     while (tier->cache != NULL &&
-           kv__tier_blocks(tier) > settings_of(replica, number)->capacity_blocks &&
+           kv__tier_blocks(replica, number) > settings_of(replica, number)->capacity_blocks &&
            kv_block_cache_evict(tier->cache, NULL, &evicted)) {
         tier->done.evictions++;
         put(replica, number + 1, evicted.key);
     }
-    int64_t count = kv__tier_blocks(tier);
+    int64_t count = kv__tier_blocks(replica, number);
     tier->done.peak_blocks = count > tier->done.peak_blocks ? count : tier->done.peak_blocks;
 }
 
@@ -200,7 +215,7 @@ static int64_t load_ns(const kv__replica *replica, const kv__live *live, int32_t
     double block_bytes = kv_serving_cached_bytes(replica->server->settings);
     blocks_by_tier(replica, live, from, to, blocks);
     for (int t = 0; t < tiers; t++)
-        free_ns[t] = free_at(replica, t);
+        free_ns[t] = kv__tier_free_at(replica, t);
     for (int t = 0; t < tiers; t++) {
         const kv_tier_settings *s = settings_of(replica, t);
         if (blocks[t] == 0)
@@ -304,7 +319,11 @@ void kv__tiers_sum(kv__replica *replica, kv_serving_result *result)
         sum->blocks_in += tier->done.blocks_in;
         sum->blocks_out += tier->done.blocks_out;
         sum->evictions += tier->done.evictions;
+        sum->entries_in += tier->done.entries_in;
+        sum->entries_out += tier->done.entries_out;
         sum->busy_ns += tier->done.busy_ns;
         sum->block_seconds += tier->block_ns * 1e-9;
     }
+    if (kv_serving_has_home(replica->server->settings))
+        kv__home_sum(replica, result);
 }

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * SPDX-FileCopyrightText: The kvsim authors */
+/* Entries that a read policy keeps in host memory: room for them in their tier, and the time that
+ * its link takes to fetch what steps read and to bring down what leaves the device.
+ *
+ * A step fetches layer by layer, as each layer's query says what it reads: every layer pays the
+ * latency. With overlap a step computes from when its first layer's entries are here and does not
+ * end before the last ones; without, it computes when all are. What leaves the device while an
+ * answer is generated goes down in the same step. What leaves it when a chunk of a prompt ends is
+ * copied while the step computes, but for the last layer, and the next step begins when that is
+ * done. */
+#include "config.h"
+
+#include "sim/serving/replica.h"
+
+#include <math.h>
+
+static const kv_tier_settings *home_of(const kv_serving_settings *s)
+{
+    return &s->tier[s->home];
+}
+
+static int64_t block_entries(const kv_serving_settings *s)
+{
+    return kv_serving_cached_pages(s) * s->block_tokens;
+}
+
+/* Bytes of an entry as it is stored. */
+static double stored_bytes(const kv_serving_settings *s)
+{
+    return kv_serving_page_bytes(s) / s->block_tokens;
+}
+
+/* --- Room -------------------------------------------------------------------------- */
+
+int64_t kv__home_capacity(const kv_serving_settings *settings)
+{
+    if (!kv_serving_has_home(settings))
+        return INT64_MAX;
+    return home_of(settings)->capacity_blocks * block_entries(settings);
+}
+
+int64_t kv__home_available(const kv__replica *replica)
+{
+    return kv__home_capacity(replica->server->settings) - replica->away;
+}
+
+int64_t kv__home_empty(const kv__replica *replica)
+{
+    const kv_serving_settings *s = replica->server->settings;
+    int64_t blocks = home_of(s)->capacity_blocks - kv__tier_blocks(replica, s->home);
+    return blocks * block_entries(s);
+}
+
+void kv__home_take(kv__replica *replica, kv__live *live, int32_t tokens)
+{
+    const kv_serving_settings *s = replica->server->settings;
+    int64_t more = kv__keep_away_after(s->keep, live, tokens) - live->away;
+    live->away += more;
+    replica->away += more;
+    if (more <= 0)
+        return;
+    kv__tier_account(replica, &replica->tier[s->home]);
+    kv__tier_squeeze(replica, s->home);
+}
+
+void kv__home_grow(kv__replica *replica, kv__live *live, int64_t steps)
+{
+    if (live->away_growth == 0)
+        return;
+    live->away += live->away_growth * steps;
+    replica->away += live->away_growth * steps;
+    kv__tier_squeeze(replica, replica->server->settings->home);
+}
+
+void kv__home_give(kv__replica *replica, kv__live *live)
+{
+    replica->away -= live->away;
+    live->away = 0;
+}
+
+/* --- Time -------------------------------------------------------------------------- */
+
+void kv__home_describe(const kv__replica *replica, const kv__live *live, bool decodes,
+                       kv__plan *plan)
+{
+    const kv_keep *keep = replica->server->settings->keep;
+    int64_t leaving = kv__keep_leaving(keep, live, live->scheduled);
+    if (live->scheduled == 0)
+        return;
+    plan->fetched += kv__keep_fetched(keep, live, live->scheduled);
+    plan->leaving += decodes ? leaving : 0;
+    plan->moving += decodes ? 0 : leaving;
+    plan->fetch_growth += decodes ? live->fetch_growth : 0;
+    plan->away_growth += decodes ? live->away_growth : 0;
+}
+
+/* Fine time of one entry on a link. */
+static int64_t entry_fine(double bytes, double bandwidth)
+{
+    return llround(ldexp(bytes / bandwidth * 1e9, KV_FINE_BITS));
+}
+
+/* Fine time, at most a quarter of what there is. */
+static int64_t bounded(__int128 fine)
+{
+    const int64_t most = INT64_MAX / 4;
+    return fine < most ? (int64_t)fine : most;
+}
+
+/* The greater of two lines, as far as it is the same one. */
+static void greater(kv_step_ramp a, kv_step_ramp b, kv_step_ramp *out)
+{
+    kv_step_ramp high = a.first >= b.first ? a : b, low = a.first >= b.first ? b : a;
+    int64_t steps = out->steps;
+    if (low.slope > high.slope) {
+        int64_t alike = (high.first - low.first) / (low.slope - high.slope) + 1;
+        steps = alike < steps ? alike : steps;
+    }
+    *out = (kv_step_ramp){high.first, high.slope, steps};
+}
+
+void kv__home_carry(kv__replica *replica, kv__plan *plan)
+{
+    const kv_serving_settings *s = replica->server->settings;
+    const kv_tier_settings *tier = home_of(s);
+    int64_t read = entry_fine(s->entry_bytes, tier->read_bandwidth);
+    int64_t write = entry_fine(stored_bytes(s), tier->write_bandwidth);
+    int64_t latency = plan->fetched > 0 ? bounded((__int128)tier->latency_ns << KV_FINE_BITS) : 0;
+    if (plan->fetched == 0 && plan->leaving == 0)
+        return;
+    plan->link =
+        (kv_step_ramp){bounded((__int128)plan->fetched * read + (__int128)latency * s->layers +
+                               (__int128)plan->leaving * write),
+                       bounded((__int128)plan->fetch_growth * read), 1};
+    int64_t free_ns = kv__tier_free_at(replica, s->home);
+    plan->waited_ns = free_ns > plan->start_ns ? free_ns - plan->start_ns : 0;
+    int64_t wait = bounded((__int128)plan->waited_ns << KV_FINE_BITS);
+    kv_step_ramp compute = plan->ramp, link = plan->link;
+    link.first += wait;
+    if (s->overlap && plan->fetched > 0) {
+        compute.first += wait + latency + bounded((__int128)plan->fetched * (read / s->layers));
+        compute.slope += bounded((__int128)plan->fetch_growth * (read / s->layers));
+    }
+    if (s->overlap)
+        greater(compute, link, &plan->ramp);
+    else
+        plan->ramp = (kv_step_ramp){compute.first + link.first, compute.slope + link.slope,
+                                    plan->ramp.steps};
+    bool alone = s->replicas == 1 || !s->tier[tier->link].shared_link;
+    if (wait > 0 || !alone)
+        plan->ramp.steps = 1;
+    if (!alone)
+        kv__tier_reserve(replica, s->home, plan->start_ns + (link.first >> KV_FINE_BITS));
+}
+
+void kv__home_account(kv__replica *replica, int64_t steps)
+{
+    const kv__plan *plan = &replica->plan;
+    kv_tier_result *done = &replica->tier[replica->server->settings->home].done;
+    int64_t pairs = steps * (steps - 1) / 2;
+    int64_t fetched = plan->fetched + plan->fetch_growth * plan->done;
+    replica->away_fine += kv__sum_products(
+        plan->away + (__int128)plan->away_growth * plan->done, plan->away_growth,
+        plan->ramp.first + (__int128)plan->ramp.slope * plan->done, plan->ramp.slope, steps);
+    replica->link_fine += kv__sum_products(
+        1, 0, plan->link.first + (__int128)plan->link.slope * plan->done, plan->link.slope, steps);
+    done->entries_out += steps * fetched + pairs * plan->fetch_growth;
+    done->entries_in += steps * plan->leaving;
+}
+
+void kv__home_move(kv__replica *replica)
+{
+    const kv_serving_settings *s = replica->server->settings;
+    const kv__plan *plan = &replica->plan;
+    double ns = (double)plan->moving * stored_bytes(s) / home_of(s)->write_bandwidth * 1e9;
+    if (plan->moving == 0)
+        return;
+    int64_t from = s->overlap
+                       ? plan->start_ns + plan->waited_ns + (plan->link.first >> KV_FINE_BITS)
+                       : plan->end_ns;
+    int64_t over = kv__tier_carry(replica, s->home, from, (int64_t)ceil(ns));
+    int64_t last = plan->end_ns + (int64_t)ceil(ns / (double)s->layers);
+    over = over > last ? over : last;
+    replica->copied_ns = over > replica->copied_ns ? over : replica->copied_ns;
+    replica->tier[s->home].done.entries_in += plan->moving;
+}
+
+void kv__home_sum(const kv__replica *replica, kv_serving_result *result)
+{
+    const kv_serving_settings *s = replica->server->settings;
+    kv_tier_result *sum = &result->tier[s->home];
+    sum->busy_ns += (int64_t)(replica->link_fine >> KV_FINE_BITS);
+    sum->block_seconds +=
+        ldexp((double)replica->away_fine * 1e-9, -KV_FINE_BITS) / (double)block_entries(s);
+}
