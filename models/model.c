@@ -159,6 +159,12 @@ int kv_model_kv_heads(const kv_model *model)
     return is_latent(model) ? 1 : (int)model->attention.kv_heads;
 }
 
+double kv_model_kv_copies(const kv_model *model, int devices)
+{
+    int heads = kv_model_kv_heads(model);
+    return (double)((heads + devices - 1) / devices) * devices / heads;
+}
+
 double kv_model_entry_bytes(const kv_model *model, kv_cache_format format)
 {
     const kv_model_attention *a = &model->attention;

@@ -149,6 +149,10 @@ double kv_model_weight_bytes(const kv_model *model);
 kv_cache_format kv_model_cache_format(const kv_model *model);
 /* KV heads as the cache has them: attention.kv_heads, or 1 for latent attention. */
 int kv_model_kv_heads(const kv_model *model);
+/* How much more the fullest of a group of devices holds of the cache than an equal part of it: KV
+ * heads are divided whole, and where there are fewer than devices each device has a copy of one. A
+ * latent is one head, so every device has all of it. */
+double kv_model_kv_copies(const kv_model *model, int devices);
 /* Bytes of one KV entry: the key and value of one token in one KV head of one layer. Quantised:
  * with its share of scales and zeros. */
 double kv_model_entry_bytes(const kv_model *model, kv_cache_format format);

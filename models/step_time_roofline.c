@@ -60,8 +60,9 @@ static bool same_kind(const kv_model_layer *a, const kv_model_layer *b)
     return a->mixer == b->mixer && a->mlp == b->mlp && a->window_tokens == b->window_tokens;
 }
 
-static kind make_kind(const kv_model *model, kv_cache_format format, int layer)
+static kind make_kind(const kv_step_hardware *hardware, int layer)
 {
+    const kv_model *model = hardware->model;
     const kv_model_layer *l = &model->layer[layer];
     kind k = {.layer = layer, .count = 1, .flops = kv_model_layer_flops(model, layer)};
     k.mixture = l->mlp == KV_MLP_MOE;
@@ -70,7 +71,8 @@ static kind make_kind(const kv_model *model, kv_cache_format format, int layer)
     if (l->cache_of >= 0) {
         k.chunk_flops = kv_model_layer_attention_flops(model, layer, 1, false);
         k.decode_flops = kv_model_layer_attention_flops(model, layer, 1, true);
-        k.key_bytes = kv_model_layer_token_bytes(model, l->cache_of, format);
+        k.key_bytes = kv_model_layer_token_bytes(model, l->cache_of, hardware->format) *
+                      kv_model_kv_copies(model, hardware->tensor_parallel);
     }
     return k;
 }
@@ -85,7 +87,7 @@ static void make_kinds(roofline *r, const kv_step_hardware *hardware)
         if (at < r->kinds)
             r->kind[at].count++;
         else
-            r->kind[r->kinds++] = make_kind(model, hardware->format, l);
+            r->kind[r->kinds++] = make_kind(hardware, l);
     }
 }
 

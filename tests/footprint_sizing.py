@@ -31,6 +31,16 @@ def by_hand():
     four = footprint(8000, "--device", "l40s", "--tensor-parallel", "4", "full")
     room = 0.9 * memory - 2 * 8030261248 / 4 - 8192 * (4 * 4096 + 2 * 14336) * 2 - GIB
     assert four["points"][0]["batch"] == 4 * room // (8100 * token), four
+    # 8 heads on 16 devices: every device has one, so there are two copies of each; on 3 devices one has 3
+    for devices, heads in ((16, 1), (3, 3)):
+        many = footprint(8000, "--device", "l40s", "--tensor-parallel", str(devices), "full")
+        room = 0.9 * memory - 2 * 8030261248 / devices - 8192 * (4 * 4096 + 2 * 14336) * 2 - GIB
+        assert many["points"][0]["batch"] == room // (8100 * token * heads / 8), many
+        assert many["kv_copies"] == devices * heads / 8, many
+    # DeepSeek-V3: one latent of 512 + 64 numbers in each of 61 layers, whole on every device
+    deep = footprint(8000, "--device", "h200", "--tensor-parallel", "8", "full", model="deepseek-v3")
+    room = deep["memory_per_device"]["kv_bytes"]
+    assert deep["points"][0]["batch"] == room // (8100 * 61 * 576 * 2), deep
 
 
 def by_trying():

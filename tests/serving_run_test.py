@@ -125,6 +125,21 @@ def test_swap(folder):
     check("to other effect", recompute["e2e_mean"] != swap["e2e_mean"])
 
 
+def test_copies(folder):
+    """8 KV heads on 16 devices: each has one of them, 16 KiB a token of Llama 3.1 8B, however many there
+    are. What a device has room for is what the calculator says."""
+    write(folder, "t.csv", "arrival,prompt,output\n0,100,10\n")
+    for devices, heads in ((1, 8), (3, 3), (8, 1), (16, 1)):
+        out = os.path.join(folder, "copies%d.db" % devices)
+        done = kvsim("run", experiment(folder), "-q", "-o", out, "--set", "serving.kv_blocks=0", "--set",
+                     "serving.tensor_parallel=%d" % devices)
+        sized = json.loads(kvsim("footprint", "--model", "llama-3.1-8b", "--prompt", "100", "--device",
+                                 "rtx-4090", "--tensor-parallel", str(devices), "--json", "full").stdout)
+        blocks = sized["memory_per_device"]["kv_bytes"] // (16 * 16384 * heads) - 1
+        check("%d devices" % devices, done.returncode == 0 and
+              rows(out, POINT)[0]["kv_capacity_bytes"] == blocks * 16 * 131072, (blocks, done.stderr))
+
+
 def test_tables(folder):
     """Three requests: the second is too large for the cache, the third has no answer."""
     write(folder, "t.csv", "arrival,prompt,output\n0,100,10\n0.5,50000,10\n1,200,0\n")
@@ -483,6 +498,7 @@ with tempfile.TemporaryDirectory() as work:
     test_examples(work)
     test_tiers(work)
     test_swap(work)
+    test_copies(work)
     test_tables(work)
     test_division(work)
     test_profiles(work)

@@ -103,6 +103,17 @@ static void test_roofline(void **state)
     kv_step_time_free(time);
 }
 
+/* Attention reads a cache with copies: what one device reads of it bounds. */
+static void test_copies(void **state)
+{
+    const fixture *f = *state;
+    int heads = kv_model_kv_heads(f->on.model);
+    assert_close(kv_model_kv_copies(f->on.model, 1), 1, 0);
+    assert_close(kv_model_kv_copies(f->on.model, heads), 1, 0);
+    assert_close(kv_model_kv_copies(f->on.model, 4 * heads), 4, 0);
+    assert_close(kv_model_kv_copies(f->on.model, 2 * heads - 1), (2.0 * heads - 1) / heads, 1e-12);
+}
+
 /* Ring all-reduce of 1000 bytes over 4 devices: 6 rounds of 250 bytes at 1 B/ns and 1000 ns each.
  */
 static void test_all_reduce(void **state)
@@ -305,10 +316,10 @@ static void test_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_roofline),     cmocka_unit_test(test_all_reduce),
-        cmocka_unit_test(test_table),        cmocka_unit_test(test_skew),
-        cmocka_unit_test(test_later_tables), cmocka_unit_test(test_ramps),
-        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_roofline),   cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_all_reduce), cmocka_unit_test(test_table),
+        cmocka_unit_test(test_skew),       cmocka_unit_test(test_later_tables),
+        cmocka_unit_test(test_ramps),      cmocka_unit_test(test_errors),
     };
     return cmocka_run_group_tests_name("step_time", tests, open_fixture, close_fixture);
 }

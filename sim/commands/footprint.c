@@ -46,6 +46,7 @@ typedef struct arguments {
     kv_device *device; /* NULL: none is asked about */
     kv_capacity_settings memory;
     kv_capacity capacity;
+    double kv_copies; /* see kv_model_kv_copies */
 } arguments;
 
 /* What is said of a policy. */
@@ -138,7 +139,8 @@ static kv_err answer(const kv_model *model, const kv_point_spec *point, const ar
     if (err == KV_OK)
         err = kv_footprint_compute(&c, &out->footprint, diag);
     if (err == KV_OK && a->device != NULL)
-        err = kv_sizing_find(&c, a->capacity.room * a->memory.tensor_parallel, &out->sizing, diag);
+        err = kv_sizing_find(&c, a->capacity.room * a->memory.tensor_parallel / a->kv_copies,
+                             &out->sizing, diag);
     if (plan != NULL && policy->release != NULL)
         policy->release(plan);
     return err;
@@ -219,7 +221,9 @@ static void print_line(const char *sign, const char *what, double bytes)
 static void print_memory(const arguments *a)
 {
     const kv_capacity *c = &a->capacity;
-    char what[128];
+    char what[128], copies[64] = "";
+    if (a->kv_copies != 1)
+        snprintf(copies, sizeof copies, " over %.4g copies of each entry", a->kv_copies);
     printf("\n%s", a->device->name);
     if (a->memory.tensor_parallel > 1)
         printf(", each of %g", a->memory.tensor_parallel);
@@ -233,8 +237,8 @@ static void print_memory(const arguments *a)
     print_line("-", what, c->activations);
     print_line("-", "runtime", c->reserve);
     print_line("=", "left for the KV cache", c->room);
-    printf("batch: that%s over peak bytes; longest context: the longest that fits alone\n",
-           a->memory.tensor_parallel > 1 ? " times the devices" : "");
+    printf("batch: that%s%s over peak bytes; longest context: the longest that fits alone\n",
+           a->memory.tensor_parallel > 1 ? " times the devices" : "", copies);
 }
 
 static void print_sizing(const kv_sizing *sizing)
@@ -292,7 +296,8 @@ static void print_json_memory(const arguments *a)
     const double values[] = {c->memory, c->used, c->weights, c->activations, c->reserve, c->room};
     printf(",\"device\":");
     kv_json_string(a->device->name, stdout);
-    printf(",\"tensor_parallel\":%g,\"memory_per_device\":{", a->memory.tensor_parallel);
+    printf(",\"tensor_parallel\":%g,\"kv_copies\":%.17g,\"memory_per_device\":{",
+           a->memory.tensor_parallel, a->kv_copies);
     print_json_numbers(6, names, values);
     putchar('}');
 }
@@ -357,6 +362,7 @@ static kv_err find_device(const kv_model *model, arguments *a, kv_diag *diag)
     for (int p = 0; p < KV_SERVING_PARTS; p++)
         kv_params_fini(kv_serving_parts[p].params, (char *)&config + kv_serving_parts[p].offset);
     kv_capacity_find(a->device, model, &a->memory, &a->capacity);
+    a->kv_copies = kv_model_kv_copies(model, (int)a->memory.tensor_parallel);
     return err;
 }
 

@@ -404,8 +404,8 @@ static kv_err find_policies(kv_serving_point *point, const kv_node *map, kv_diag
     return KV_OK;
 }
 
-/* blocks = (memory x utilisation - weights / TP - activations - reserve) / bytes per block and
- * device. */
+/* blocks = (memory x utilisation - weights / TP - activations - reserve) / bytes per block of the
+ * device that has most of its heads. */
 static kv_err find_blocks(kv_serving_point *point, double block_bytes, double stored_share,
                           const kv_mark *mark, kv_diag *diag)
 {
@@ -418,9 +418,9 @@ static kv_err find_blocks(kv_serving_point *point, double block_bytes, double st
                                      .tensor_parallel = group};
     kv_capacity capacity;
     kv_capacity_find(point->device, point->model, &settings, &capacity);
-    double room = capacity.room;
+    double room = capacity.room, copies = kv_model_kv_copies(point->model, (int)c->tensor_parallel);
     double blocks = c->kv_blocks > 0 ? floor((double)c->kv_blocks / stored_share)
-                                     : floor(room * group / block_bytes);
+                                     : floor(room * group / copies / block_bytes);
     blocks -= (double)c->reserved_blocks;
     if (blocks < 1 || blocks > 4e9)
         return kv_fail(diag, KV_ERR_INPUT, mark,
