@@ -713,14 +713,82 @@ static void test_samples(void **state)
     free(load);
 }
 
+/* A lone request with a prefix in the tier, over links from far slower to far faster than
+ * computing, lengths, chunks and overlap: both ends are never more than a step's rounding later
+ * than the better of loading and computing, and auto is that. */
+static void test_best_of_both(void **state)
+{
+    const hardware *h = *state;
+    static const int32_t chunks[] = {0, 64, 9};
+    static const int32_t prompts[] = {41, 199, 401, 408};
+    uint64_t random = 1;
+    workload *load = calloc(1, sizeof *load);
+    int mixed = 0;
+    for (int i = 0; i < 3 * 4 * 2 * 13; i++) {
+        kv_serving_settings settings = make_settings(&random);
+        settings.kv_blocks = 60;
+        settings.block_tokens = 8;
+        settings.chunk_tokens = chunks[i % 3];
+        settings.max_batched_tokens = 1000;
+        settings.overlap = i / 12 % 2 == 1;
+        settings.tiers = 1;
+        settings.layers = 2;
+        settings.reserve_full_input = true;
+        settings.tier[0] = (kv_tier_settings){.name = "cpu",
+                                              .capacity_blocks = 100,
+                                              .read_bandwidth = 1e4 * pow(2, i / 24),
+                                              .write_bandwidth = 1e12,
+                                              .latency_ns = 3000,
+                                              .replacement = kv_replacement_find("lru")};
+        *load = (workload){.count = 3};
+        for (int r = 0; r < 3; r++) {
+            for (int b = 0; b < 51; b++)
+                load->name[r][b] = 100 + (uint64_t)b;
+            int32_t prompt = prompts[i / 3 % 4];
+            load->want[r].in = (kv_request){.number = r,
+                                            .arrival_ns = r * (int64_t)10000000000,
+                                            .prompt_tokens = r == 1 ? 480 : prompt,
+                                            .output_tokens = 1,
+                                            .blocks = load->name[r],
+                                            .block_count = r == 1 ? 0 : prompt / 8,
+                                            .block_tokens = 8,
+                                            .session = KV_NO_SESSION};
+        }
+        int64_t ttft[KV_LOAD_BOTH_ENDS + 1];
+        for (int mode = KV_LOAD_AUTO; mode <= KV_LOAD_BOTH_ENDS; mode++) {
+            kv_serving_result result;
+            settings.load = mode;
+            serve(h, &settings, load, &result);
+            ttft[mode] = load->got[2].ttft_ns;
+            mixed += mode == KV_LOAD_BOTH_ENDS && load->got[2].cached_tokens > 0 &&
+                     load->got[2].cached_tokens < (prompts[i / 3 % 4] - 1) / 8 * 8;
+            kv_serving_result_fini(&result);
+        }
+        int64_t better =
+            ttft[KV_LOAD_ALWAYS] < ttft[KV_LOAD_NEVER] ? ttft[KV_LOAD_ALWAYS] : ttft[KV_LOAD_NEVER];
+        if (ttft[KV_LOAD_BOTH_ENDS] > better + 100 || ttft[KV_LOAD_AUTO] > better + 100)
+            fail_msg("case %d: always %lld, never %lld, auto %lld, both ends %lld ns", i,
+                     (long long)ttft[KV_LOAD_ALWAYS], (long long)ttft[KV_LOAD_NEVER],
+                     (long long)ttft[KV_LOAD_AUTO], (long long)ttft[KV_LOAD_BOTH_ENDS]);
+    }
+    assert_true(mixed > 30);
+    free(load);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_alone),        cmocka_unit_test(test_tier),
-        cmocka_unit_test(test_written_down), cmocka_unit_test(test_hits_behind_a_hole),
-        cmocka_unit_test(test_samples),      cmocka_unit_test(test_links),
-        cmocka_unit_test(test_both_ends),    cmocka_unit_test(test_reference),
-        cmocka_unit_test(test_swap),         cmocka_unit_test(test_jumps_equal_steps),
+        cmocka_unit_test(test_alone),
+        cmocka_unit_test(test_tier),
+        cmocka_unit_test(test_written_down),
+        cmocka_unit_test(test_hits_behind_a_hole),
+        cmocka_unit_test(test_samples),
+        cmocka_unit_test(test_links),
+        cmocka_unit_test(test_both_ends),
+        cmocka_unit_test(test_best_of_both),
+        cmocka_unit_test(test_reference),
+        cmocka_unit_test(test_swap),
+        cmocka_unit_test(test_jumps_equal_steps),
     };
     return cmocka_run_group_tests_name("serving", tests, open_hardware, close_hardware);
 }

@@ -120,9 +120,14 @@ kv_err kv__tiers_init(kv__replica *replica) KV_MUST_USE;
 void kv__tiers_fini(kv__replica *replica);
 /* Blocks of a waiting request that lie in lower tiers, right behind those the GPU holds. */
 int32_t kv__tiers_look(const kv__replica *replica, const kv__live *live, int32_t held);
-/* Where loading begins, in blocks from held to held + more: what lies before is computed. */
-int32_t kv__tiers_split(const kv__replica *replica, const kv__live *live, int32_t held,
-                        int32_t more);
+/* Nanoseconds from now on until blocks from..to - 1 would be here, and until computing could go on
+ * behind them. */
+void kv__tiers_expect(const kv__replica *replica, const kv__live *live, int32_t from, int32_t to,
+                      int64_t *ready_ns, int64_t *loaded_ns);
+/* Where loading begins, in blocks from held to held + more: what lies before is computed (load.c).
+ */
+int32_t kv__load_split(const kv__replica *replica, const kv__live *live, int32_t held,
+                       int32_t more);
 /* Uses blocks from..to - 1 where they lie: how many each tier has to send. Of a request that is
  * admitted for the first time these are its hits. */
 kv_err kv__tiers_choose(kv__replica *replica, kv__live *live, int32_t from, int32_t to,

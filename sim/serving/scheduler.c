@@ -277,7 +277,7 @@ static entry plan_entry(const kv__replica *replica, const kv__live *live, int64_
     if (live->swapped_tokens > 0)
         return plan_return(replica, live, e.hit, budget);
     e.load_to = e.hit.blocks + more;
-    e.load_from = more > 0 ? kv__tiers_split(replica, live, e.hit.blocks, more) : e.load_to;
+    e.load_from = more > 0 ? kv__load_split(replica, live, e.hit.blocks, more) : e.load_to;
     plan_step(replica, live, budget, &e);
     /* What is loaded at once may take more than what is computed chunk by chunk, as a policy or a
      * window lets go of nothing meanwhile. What never fits is computed. */

@@ -206,61 +206,35 @@ static void blocks_by_tier(const kv__replica *replica, const kv__live *live, int
     }
 }
 
-/* Nanoseconds until blocks from..to - 1 would be here. */
-static int64_t load_ns(const kv__replica *replica, const kv__live *live, int32_t from, int32_t to)
+/* How long what is loaded after the first layer takes: computing goes on meanwhile. */
+static int64_t overlapped_ns(const kv_serving_settings *s, double bytes, double bandwidth)
 {
+    return s->overlap ? (int64_t)(bytes / bandwidth * 1e9 * (1 - 1 / (double)s->layers)) : 0;
+}
+
+void kv__tiers_expect(const kv__replica *replica, const kv__live *live, int32_t from, int32_t to,
+                      int64_t *ready_ns, int64_t *loaded_ns)
+{
+    const kv_serving_settings *settings = replica->server->settings;
     int32_t blocks[KV_MOST_TIERS];
-    int64_t free_ns[KV_MOST_TIERS], last = replica->time_ns;
-    int tiers = replica->server->settings->tiers;
-    double block_bytes = kv_serving_cached_bytes(replica->server->settings);
+    int64_t free_ns[KV_MOST_TIERS], now = replica->time_ns;
+    int64_t begin = replica->copied_ns > now ? replica->copied_ns : now;
     blocks_by_tier(replica, live, from, to, blocks);
-    for (int t = 0; t < tiers; t++)
+    for (int t = 0; t < settings->tiers; t++)
         free_ns[t] = kv__tier_free_at(replica, t);
-    for (int t = 0; t < tiers; t++) {
+    *ready_ns = *loaded_ns = 0;
+    for (int t = 0; t < settings->tiers; t++) {
         const kv_tier_settings *s = settings_of(replica, t);
+        double bytes = blocks[t] * kv_serving_cached_bytes(settings);
+        int64_t *free_at_ns = &free_ns[s->link];
         if (blocks[t] == 0)
             continue;
-        int64_t free_at_ns = free_ns[s->link];
-        int64_t over = (free_at_ns > replica->time_ns ? free_at_ns : replica->time_ns) +
-                       busy_for(s->latency_ns, blocks[t] * block_bytes, s->read_bandwidth);
-        free_ns[s->link] = over;
-        last = over > last ? over : last;
+        *free_at_ns = (*free_at_ns > begin ? *free_at_ns : begin) +
+                      busy_for(s->latency_ns, bytes, s->read_bandwidth);
+        int64_t ready = *free_at_ns - overlapped_ns(settings, bytes, s->read_bandwidth) - now;
+        *ready_ns = ready > *ready_ns ? ready : *ready_ns;
+        *loaded_ns = *free_at_ns - now > *loaded_ns ? *free_at_ns - now : *loaded_ns;
     }
-    return last - replica->time_ns;
-}
-
-/* Nanoseconds that computing blocks from..to - 1 takes with nothing else in the step. */
-static int64_t compute_ns(const kv__replica *replica, int32_t from, int32_t to)
-{
-    int64_t size = replica->memory.block_tokens, tokens = (to - from) * size;
-    kv_step_batch batch = {.tokens = tokens,
-                           .sequences = 1,
-                           .prefill_tokens = tokens,
-                           .prefill_square = (double)tokens * (double)tokens,
-                           .prefill_history = (double)tokens * (double)(from * size)};
-    return tokens > 0 ? kv_step_time_step(replica->server->time, &batch) >> KV_FINE_BITS : 0;
-}
-
-int32_t kv__tiers_split(const kv__replica *replica, const kv__live *live, int32_t held,
-                        int32_t more)
-{
-    int mode = replica->server->settings->load;
-    int32_t low = held, high = held + more;
-    if (mode == KV_LOAD_ALWAYS)
-        return held;
-    if (mode == KV_LOAD_AUTO)
-        return load_ns(replica, live, held, high) < compute_ns(replica, held, high) ? held : high;
-    while (low < high) { /* the least front that takes as long to compute as the rest to load */
-        int32_t middle = low + (high - low) / 2;
-        if (compute_ns(replica, held, middle) >= load_ns(replica, live, middle, held + more))
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    /* One block less leaves more to load; it may still be over sooner. */
-    if (low > held && load_ns(replica, live, low - 1, held + more) < compute_ns(replica, held, low))
-        low--;
-    return low;
 }
 
 void kv__tier_deliver(kv__replica *replica, int number, kv__live *live, double bytes)
@@ -270,8 +244,7 @@ void kv__tier_deliver(kv__replica *replica, int number, kv__live *live, double b
     int64_t from = replica->copied_ns > replica->time_ns ? replica->copied_ns : replica->time_ns;
     int64_t end =
         kv__tier_carry(replica, number, from, busy_for(s->latency_ns, bytes, s->read_bandwidth));
-    double rest = bytes / s->read_bandwidth * 1e9 * (1 - 1 / (double)settings->layers);
-    int64_t ready = settings->overlap ? end - (int64_t)rest : end;
+    int64_t ready = end - overlapped_ns(settings, bytes, s->read_bandwidth);
     live->loaded_ns = end > live->loaded_ns ? end : live->loaded_ns;
     live->ready_ns = ready > live->ready_ns ? ready : live->ready_ns;
 }
