@@ -167,6 +167,11 @@ static kv_err read_mixture(const char *directory, kv__sheet *out, kv_diag *diag)
     for (size_t r = 0; r < csv.rows; r++)
         if (csv.value[4 * r + 3] <= 1) /* experts are not divided among devices */
             memmove(&csv.value[3 * rows++], &csv.value[4 * r], 3 * sizeof(double));
+    kv_mark mark = {path, 1, 1};
+    if (err == KV_OK && !absent && rows == 0 && csv.rows > 0)
+        err = kv_fail(diag, KV_ERR_UNSUPPORTED, &mark,
+                      "all rows are of experts divided among devices (ep above 1), which is not "
+                      "simulated: expected rows with ep 1, measured at this tensor_parallel");
     csv.rows = rows;
     if (err == KV_OK && !absent && rows > 0)
         err = no_memory(kv__sheet_make(&csv, out), diag);

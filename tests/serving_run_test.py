@@ -321,6 +321,11 @@ def test_wrong_input(folder):
         ("an empty file", "", "", "t.csv"),
         ("a swap to nowhere", "arrival,prompt,output\n0,5,5\n", "  scheduler: {preemption: swap}\n",
          "needs a tier"),
+        ("a disk without a bandwidth", "arrival,prompt,output\n0,5,5\n",
+         "  tiers: {disk: {capacity: 1GiB}}\n", "disk needs `bandwidth`"),
+        ("a swap under retention", "arrival,prompt,output\n0,5,5\n",
+         "  scheduler: {preemption: swap}\n  tiers: {cpu: {capacity: 1GiB}}\n"
+         "  policies: [{streaming: {window: 64}}]\n", "expected recompute"),
         ("a link of no tier", "arrival,prompt,output\n0,5,5\n",
          "  tiers: {cpu: {capacity: 1GiB, link: disk}}\n", "no tier 'disk' above it"),
         ("an efficiency above 1", "arrival,prompt,output\n0,5,5\n",

@@ -254,6 +254,10 @@ static void test_later_tables(void **state)
     is[1] = kv_step_time_step(time, &two);
     kv_step_time_free(time);
     assert_memory_equal(is, was, sizeof is);
+    write_file("step_time_test.d/moe.csv", "ep,tokens,activated_experts,time_us\n2,1,1,5\n");
+    kv_diag diag = {0}; /* of no use here: it must not pass for a model without a mixture */
+    assert_int_equal(kv_step_time_new(&config, &f->on, &time, &diag), KV_ERR_UNSUPPORTED);
+    assert_non_null(strstr(diag.text, "ep above 1"));
     remove("step_time_test.d/moe.csv");
     remove("step_time_test.d/skew.csv");
 }

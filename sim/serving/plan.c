@@ -35,11 +35,11 @@ const kv_param kv_tier_params[] = {
      KV_PARAM_SWEEP | KV_PARAM_REQUIRED | KV_PARAM_OPEN_MIN, "", "of each replica"},
     {"bandwidth", KV_RATE, TIER(bandwidth), NULL, 0, INFINITY, NULL,
      KV_PARAM_SWEEP | KV_PARAM_OPEN_MIN, "",
-     "of its link to the GPU; of the first tier, the device's host link if not given"},
+     "of its link to the GPU; of a tier named cpu, the device's host link if not given"},
     {"write_bandwidth", KV_RATE, TIER(write_bandwidth), NULL, 0, INFINITY, NULL,
      KV_PARAM_SWEEP | KV_PARAM_OPEN_MIN, "", "the other way; the same if not given"},
     {"latency", KV_DURATION, TIER(latency_ns), NULL, 0, INFINITY, NULL, KV_PARAM_SWEEP, "",
-     "of one transfer; of the first tier, the host link's if not given"},
+     "of one transfer; of a tier named cpu, the host link's if not given"},
     {"link", KV_TEXT, TIER(link), NULL, 0, 0, NULL, KV_PARAM_SWEEP, "",
      "tier above whose link carries its transfers too; a link of its own if not given"},
     {"shared_link", KV_BOOL, TIER(shared_link), "false", 0, 0, NULL, KV_PARAM_SWEEP, "",
@@ -549,7 +549,8 @@ static kv_err copy_tiers(const kv_serving_plan *plan, kv_serving_point *point, k
     s->layers = point->model->layers;
     for (int t = 0; t < plan->tiers; t++) {
         const kv_tier_config *c = &point->config.tier[t];
-        const kv_link *host = t == 0 ? &point->device->host_link : NULL;
+        bool is_host = strcmp(kv_node_key(tiers, t), "cpu") == 0;
+        const kv_link *host = is_host ? &point->device->host_link : NULL;
         kv_mark mark = kv_node_mark(kv_node_at(tiers, t));
         double bandwidth = c->bandwidth > 0 ? c->bandwidth : host != NULL ? host->bandwidth : 0;
         long long latency = c->latency_ns >= 0 ? c->latency_ns
@@ -569,8 +570,11 @@ static kv_err copy_tiers(const kv_serving_plan *plan, kv_serving_point *point, k
             return err;
         s->tier[t].link = s->tier[s->tier[t].link].link;
         if (bandwidth <= 0)
-            return kv_fail(diag, KV_ERR_INPUT, &mark, "tier %s needs `bandwidth`, such as 6GB/s",
-                           s->tier[t].name);
+            return kv_fail(
+                diag, KV_ERR_INPUT, &mark,
+                "tier %s needs `bandwidth`, such as 6GB/s: only a tier named cpu has the "
+                "device's host link without it",
+                s->tier[t].name);
         if (s->tier[t].capacity_blocks < 1 || s->tier[t].capacity_blocks > 4000000000)
             return kv_fail(diag, KV_ERR_INPUT, &mark,
                            "tier %s: expected room for 1 to 4e9 blocks of %.0f bytes",
@@ -585,10 +589,11 @@ static kv_err copy_tiers(const kv_serving_plan *plan, kv_serving_point *point, k
                        "scheduler.preemption: swap needs a tier to move to, such as tiers: {cpu: "
                        "{capacity: 64GiB}}");
     if (s->swap && s->keep != NULL)
-        return kv_fail(diag, KV_ERR_UNSUPPORTED, &mark,
-                       "scheduler.preemption: swap is for caches that are kept whole, not for %s "
-                       "of %s; expected recompute",
-                       point->policy, point->model->name);
+        return kv_fail(
+            diag, KV_ERR_UNSUPPORTED, &mark,
+            "scheduler.preemption: swap moves blocks of all layers and heads, but under %s "
+            "a request of %s holds pages of each head by itself; expected recompute",
+            point->policy, point->model->name);
     return KV_OK;
 }
 
