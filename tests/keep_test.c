@@ -392,6 +392,7 @@ static kv_serving_settings make_settings(uint64_t *random, const kv_keep *keep, 
                                    .write_bandwidth = 1e6 * (double)between(random, 1, 99),
                                    .latency_ns = between(random, 0, 50000),
                                    .shared_link = draw(random) % 2 == 0,
+                                   .fair = draw(random) % 2 == 0,
                                    .replacement = kv_replacement_find("lru")};
     return s;
 }

@@ -120,12 +120,66 @@ static void greater(kv_step_ramp a, kv_step_ramp b, kv_step_ramp *out)
     *out = (kv_step_ramp){high.first, high.slope, steps};
 }
 
+/* No other replica uses the link. */
+static bool is_alone(const kv_serving_settings *s)
+{
+    return s->replicas == 1 || !s->tier[home_of(s)->link].shared_link;
+}
+
+/* On a link that transfers share, with others under way or other replicas about: the fetch is one
+ * of them. first_layer: fine time of it that computing waits for. */
+static bool begin_fetch(kv__replica *replica, kv__plan *plan, int64_t first_layer)
+{
+    const kv_serving_settings *s = replica->server->settings;
+    kv__link *link = kv__tier_link(replica, s->home);
+    int64_t work = plan->link.first;
+    if (link == NULL || (is_alone(s) && !kv__link_busy(link, plan->start_ns)))
+        return false;
+    int64_t rest = work > first_layer ? work - first_layer : 0;
+    kv__transfer t = {.left_ns = -(-work >> KV_FINE_BITS),
+                      .rest_ns = s->overlap ? rest >> KV_FINE_BITS : 0,
+                      .owner = replica,
+                      .tier = s->home};
+    plan->fetch_id = kv__tier_begin(replica, s->home, &t);
+    plan->ramp.steps = 1;
+    plan->ramp.slope = 0;
+    return true;
+}
+
+int64_t kv__home_wait(kv__replica *replica, const kv__plan *plan, int64_t first)
+{
+    const kv_serving_settings *s = replica->server->settings;
+    kv__link *link = plan->fetch_id > 0 ? kv__tier_link(replica, s->home) : NULL;
+    const kv__transfer *t = link != NULL ? kv__link_find(link, plan->fetch_id) : NULL;
+    if (t == NULL)
+        return first;
+    int64_t all = bounded((__int128)(t->end_ns - plan->start_ns) << KV_FINE_BITS);
+    if (!s->overlap)
+        return first + all;
+    if (plan->fetched > 0)
+        first += bounded((__int128)(t->ready_ns - plan->start_ns) << KV_FINE_BITS);
+    return first > all ? first : all;
+}
+
+/* What leaves when a chunk ends, on a link that transfers share. */
+static void begin_move(kv__replica *replica, kv__plan *plan, int64_t now_ns)
+{
+    const kv_serving_settings *s = replica->server->settings;
+    double ns = (double)plan->moving * stored_bytes(s) / home_of(s)->write_bandwidth * 1e9;
+    kv__transfer t = {.left_ns = (int64_t)ceil(ns), .owner = replica, .tier = s->home};
+    replica->tier[s->home].done.busy_ns += t.left_ns;
+    replica->time_ns = now_ns;
+    plan->move_id = kv__tier_begin(replica, s->home, &t);
+}
+
 void kv__home_carry(kv__replica *replica, kv__plan *plan)
 {
     const kv_serving_settings *s = replica->server->settings;
     const kv_tier_settings *tier = home_of(s);
     int64_t read = entry_fine(s->entry_bytes, tier->read_bandwidth);
     int64_t write = entry_fine(stored_bytes(s), tier->write_bandwidth);
+    if (plan->moving > 0 && s->overlap && kv__tier_link(replica, s->home) != NULL)
+        begin_move(replica, plan, replica->time_ns);
     int64_t latency = plan->fetched > 0 ? bounded((__int128)tier->latency_ns << KV_FINE_BITS) : 0;
     if (plan->fetched == 0 && plan->leaving == 0)
         return;
@@ -133,6 +187,8 @@ void kv__home_carry(kv__replica *replica, kv__plan *plan)
         (kv_step_ramp){bounded((__int128)plan->fetched * read + (__int128)latency * s->layers +
                                (__int128)plan->leaving * write),
                        bounded((__int128)plan->fetch_growth * read), 1};
+    if (begin_fetch(replica, plan, latency + plan->fetched * (read / s->layers)))
+        return;
     int64_t free_ns = kv__tier_free_at(replica, s->home);
     plan->waited_ns = free_ns > plan->start_ns ? free_ns - plan->start_ns : 0;
     int64_t wait = bounded((__int128)plan->waited_ns << KV_FINE_BITS);
@@ -147,7 +203,7 @@ void kv__home_carry(kv__replica *replica, kv__plan *plan)
     else
         plan->ramp = (kv_step_ramp){compute.first + link.first, compute.slope + link.slope,
                                     plan->ramp.steps};
-    bool alone = s->replicas == 1 || !s->tier[tier->link].shared_link;
+    bool alone = is_alone(s);
     if (wait > 0 || !alone)
         plan->ramp.steps = 1;
     if (!alone)
@@ -172,17 +228,25 @@ void kv__home_account(kv__replica *replica, int64_t steps)
 void kv__home_move(kv__replica *replica)
 {
     const kv_serving_settings *s = replica->server->settings;
-    const kv__plan *plan = &replica->plan;
+    kv__plan *plan = &replica->plan;
     double ns = (double)plan->moving * stored_bytes(s) / home_of(s)->write_bandwidth * 1e9;
     if (plan->moving == 0)
         return;
-    int64_t from = s->overlap
-                       ? plan->start_ns + plan->waited_ns + (plan->link.first >> KV_FINE_BITS)
-                       : plan->end_ns;
-    int64_t over = kv__tier_carry(replica, s->home, from, (int64_t)ceil(ns));
     int64_t last = plan->end_ns + (int64_t)ceil(ns / (double)s->layers);
-    over = over > last ? over : last;
-    replica->copied_ns = over > replica->copied_ns ? over : replica->copied_ns;
+    if (kv__tier_link(replica, s->home) != NULL) {
+        if (!s->overlap)
+            begin_move(replica, plan, plan->end_ns);
+        kv__tier_hold(replica, s->home, plan->move_id);
+        kv__links_settle(replica);
+    } else {
+        int64_t from = s->overlap
+                           ? plan->start_ns + plan->waited_ns + (plan->link.first >> KV_FINE_BITS)
+                           : plan->end_ns;
+        int64_t over = kv__tier_carry(replica, s->home, from, (int64_t)ceil(ns));
+        last = over > last ? over : last;
+    }
+    if (s->overlap || kv__tier_link(replica, s->home) == NULL)
+        replica->copied_ns = last > replica->copied_ns ? last : replica->copied_ns;
     replica->tier[s->home].done.entries_in += plan->moving;
 }
 

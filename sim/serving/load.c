@@ -53,8 +53,8 @@ static int64_t compute_ns(const kv__replica *replica, int64_t from, int64_t to)
 /* Nanoseconds until the prompt would be complete if blocks from split..high - 1 are loaded and
  * those from held..split - 1 computed. *front_ns, *ready_ns: until these are computed, and until
  * computing can go on behind those. */
-static int64_t complete_ns(const kv__replica *replica, const kv__live *live, int32_t held,
-                           int32_t split, int32_t high, int64_t *front_ns, int64_t *ready_ns)
+static int64_t complete_ns(kv__replica *replica, const kv__live *live, int32_t held, int32_t split,
+                           int32_t high, int64_t *front_ns, int64_t *ready_ns)
 {
     int64_t size = replica->memory.block_tokens, all = kv__live_tokens(live), loaded_ns;
     *front_ns = *ready_ns = 0;
@@ -66,7 +66,7 @@ static int64_t complete_ns(const kv__replica *replica, const kv__live *live, int
     return later(rest_ns, loaded_ns);
 }
 
-int32_t kv__load_split(const kv__replica *replica, const kv__live *live, int32_t held, int32_t more)
+int32_t kv__load_split(kv__replica *replica, const kv__live *live, int32_t held, int32_t more)
 {
     int mode = replica->server->settings->load;
     int32_t low = held, high = held + more;

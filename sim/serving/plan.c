@@ -27,6 +27,7 @@ static const char *const kv_dtypes[] = {"model", "fp32", "bf16", "fp16", "fp8",
 
 static const char *const load_modes[] = {"auto", "always", "never", "both-ends", NULL};
 static const char *const preemptions[] = {"recompute", "swap", NULL};
+static const char *const sharings[] = {"fair", "fifo", NULL};
 static const char *const writes[] = {"back", "through", NULL};
 
 #define TIER(f) offsetof(kv_tier_config, f)
@@ -44,6 +45,8 @@ const kv_param kv_tier_params[] = {
      "tier above whose link carries its transfers too; a link of its own if not given"},
     {"shared_link", KV_BOOL, TIER(shared_link), "false", 0, 0, NULL, KV_PARAM_SWEEP, "",
      "whether the replicas share one such link"},
+    {"sharing", KV_CHOICE, TIER(sharing), "fair", 0, 0, sharings, KV_PARAM_SWEEP, "",
+     "whether transfers that are on its link at once have equal shares of it or take turns"},
     {"write", KV_CHOICE, TIER(write), "back", 0, 0, writes, KV_PARAM_SWEEP, "",
      "whether blocks come when the level above drops them, or (first tier) when they are made"},
     {"replacement", KV_TEXT, TIER(replacement), "lru", 0, 0, NULL, KV_PARAM_SWEEP, "",
@@ -563,6 +566,7 @@ static kv_err copy_tiers(const kv_serving_plan *plan, kv_serving_point *point, k
             .write_bandwidth = c->write_bandwidth > 0 ? c->write_bandwidth : bandwidth,
             .latency_ns = latency,
             .shared_link = c->shared_link,
+            .fair = c->sharing == 0,
             .replacement = kv_replacement_find(c->replacement),
             .write_through = c->write == 1};
         kv_err err = find_link(tiers, c, t, &s->tier[t].link, diag);

@@ -18,6 +18,7 @@ typedef struct kv_tier_config {
     int write;                         /* 0: back, 1: through */
     char *link;                        /* name of a tier above; NULL: it has its own */
     bool shared_link;
+    int sharing; /* of its link, 0: fair, 1: fifo */
     char *replacement;
 } kv_tier_config;
 

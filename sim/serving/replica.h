@@ -5,6 +5,7 @@
 #define KVSIM_SIM_SERVING_REPLICA_H
 
 #include "sim/engine/pool.h"
+#include "sim/serving/link.h"
 #include "sim/serving/memory.h"
 #include "sim/serving/serving.h"
 
@@ -24,6 +25,8 @@ typedef struct kv__plan {
     int64_t moving;                /* the same when it is over, as a prompt's chunk ends */
     int64_t away, away_growth;     /* entries in the home tier in the first step, more in each
                                       further */
+    uint64_t fetch_id, move_id;    /* transfers of these on a link that others share; 0: none */
+    int64_t alone_first;           /* of the ramp, if the first step waited for no link */
     int64_t waited_ns;             /* until its link is free for them */
     kv_step_ramp link;             /* fine time that its link is busy with these */
     int64_t stored, stored_growth; /* entries in memory in the first step, more in each further;
@@ -49,14 +52,16 @@ typedef struct kv__server {
     kv__live probe;                      /* scratch of kv__keep_most */
     int64_t next_arrival;                /* of the next request; INT64_MAX: none */
     int64_t link_free_ns[KV_MOST_TIERS]; /* of links that replicas share, as of a tier */
+    kv__link link[KV_MOST_TIERS];        /* the same where transfers share them, too */
 } kv__server;
 
-/* A tier of one replica. Its link carries one transfer after the other, in order of request. */
+/* A tier of one replica. */
 typedef struct kv__tier {
     kv_block_cache *cache; /* NULL: no prefix cache */
     int64_t swapped;       /* blocks of preempted requests, beside those of the cache */
     int64_t free_ns;       /* when its link, if it has one alone, has carried all it was given */
     int64_t seen_ns;       /* until when block_ns is accounted */
+    kv__link link;         /* the same where transfers share it */
     int64_t clock;         /* counts accesses */
     double block_ns;       /* resident blocks over time */
     kv_tier_result done;
@@ -68,6 +73,7 @@ struct kv__replica {
     int64_t time_ns; /* of the schedule under way */
     int64_t wake_ns; /* with no step under way: when something loaded arrives; INT64_MAX: nothing */
     int64_t copied_ns; /* when all that had to leave the GPU is copied: its memory is free */
+    int group;         /* of writes: those of one admission */
     kv_err failed;     /* of a call that could not say so */
     int index;
     kv__memory memory;
@@ -122,12 +128,11 @@ void kv__tiers_fini(kv__replica *replica);
 int32_t kv__tiers_look(const kv__replica *replica, const kv__live *live, int32_t held);
 /* Nanoseconds from now on until blocks from..to - 1 would be here, and until computing could go on
  * behind them. */
-void kv__tiers_expect(const kv__replica *replica, const kv__live *live, int32_t from, int32_t to,
+void kv__tiers_expect(kv__replica *replica, const kv__live *live, int32_t from, int32_t to,
                       int64_t *ready_ns, int64_t *loaded_ns);
 /* Where loading begins, in blocks from held to held + more: what lies before is computed (load.c).
  */
-int32_t kv__load_split(const kv__replica *replica, const kv__live *live, int32_t held,
-                       int32_t more);
+int32_t kv__load_split(kv__replica *replica, const kv__live *live, int32_t held, int32_t more);
 /* Uses blocks from..to - 1 where they lie: how many each tier has to send. Of a request that is
  * admitted for the first time these are its hits. */
 kv_err kv__tiers_choose(kv__replica *replica, kv__live *live, int32_t from, int32_t to,
@@ -140,8 +145,28 @@ void kv__tier_deliver(kv__replica *replica, int number, kv__live *live, double b
 /* Gives a transfer to a tier's link, which is busy with it for so long, from `from_ns` at the
  * earliest; when it is over. */
 int64_t kv__tier_carry(kv__replica *replica, int number, int64_t from_ns, int64_t busy_ns);
-/* Writes bytes into a tier, from now on; when that is over. */
-int64_t kv__tier_write(kv__replica *replica, int number, double bytes);
+/* Writes bytes into a tier, from now on. Returns what kv__tier_hold knows the copy by. */
+uint64_t kv__tier_write(kv__replica *replica, int number, double bytes);
+/* Begins any other transfer, now. Returns its id. */
+uint64_t kv__tier_begin(kv__replica *replica, int number, const kv__transfer *transfer);
+/* Has the replica's next step wait for a copy. */
+void kv__tier_hold(kv__replica *replica, int number, uint64_t copy);
+/* The link of a tier if its transfers share it, else NULL. */
+kv__link *kv__tier_link(kv__replica *replica, int number);
+/* A request begins to wait for what tiers send. */
+void kv__links_await(kv__replica *replica, kv__live *live);
+/* It does so no longer. */
+void kv__links_forget(kv__replica *replica, const kv__live *live);
+/* Copies made since the group began are waited for by loads alone, not by the next step. */
+void kv__links_release(kv__replica *replica, int64_t copied_ns);
+/* When all that the next step waits for is copied. */
+int64_t kv__links_copied_ns(kv__replica *replica);
+/* After transfers were begun: says when all of them arrive, to other replicas, too. */
+void kv__links_settle(kv__replica *replica);
+/* With no step under way: when the first of what its requests wait for can be used. */
+void kv__replica_set_wake(kv__replica *replica);
+/* What a replica waits for arrives at another time than was expected. */
+void kv__replica_rewait(kv__replica *replica, int64_t time_ns);
 /* Adds the time since the last call to what the tier's blocks took; before their number changes. */
 void kv__tier_account(kv__replica *replica, kv__tier *tier);
 /* Blocks that a tier holds. */
@@ -172,6 +197,9 @@ void kv__home_give(kv__replica *replica, kv__live *live);
 /* Adds what a request fetches and what leaves the device in a step to the plan. */
 void kv__home_describe(const kv__replica *replica, const kv__live *live, bool decodes,
                        kv__plan *plan);
+/* The fine time of a first step, with its wait for what it fetches over a link that others share.
+ */
+int64_t kv__home_wait(kv__replica *replica, const kv__plan *plan, int64_t first);
 /* Lets the plan's steps take as long as its link needs. */
 void kv__home_carry(kv__replica *replica, kv__plan *plan);
 /* Accounts `steps` steps of the plan from its step `done` on. */

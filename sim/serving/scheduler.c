@@ -118,6 +118,7 @@ static kv_err preempt_last(kv__replica *replica)
         victim->most_pages = kv__keep_most(keep, victim, kv__live_tokens(victim),
                                            &replica->server->probe, &victim->most_away);
     kv__home_give(replica, victim);
+    kv__links_forget(replica, victim);
     victim->scheduled = 0;
     victim->load_to = 0;
     victim->preemptions++;
@@ -269,7 +270,7 @@ static void plan_step(const kv__replica *replica, const kv__live *live, int64_t 
     e->room = s->reserve_full_input ? all : e->room;
 }
 
-static entry plan_entry(const kv__replica *replica, const kv__live *live, int64_t budget)
+static entry plan_entry(kv__replica *replica, const kv__live *live, int64_t budget)
 {
     const kv_serving_settings *s = replica->server->settings;
     entry e = {.hit = kv__memory_look(&replica->memory, live)};
@@ -297,6 +298,7 @@ static kv_err grow_and_load(kv__replica *replica, kv__live *live, const entry *e
     int32_t size = replica->memory.block_tokens, swapped = live->swapped_tokens;
     int32_t end = live->computed_tokens + e->tokens;
     int64_t copied_ns = replica->copied_ns;
+    replica->group++;
     bool loads = e->load_from < e->load_to;
     int32_t blocks[KV_MOST_TIERS];
     kv_err err = KV_OK;
@@ -316,7 +318,7 @@ static kv_err grow_and_load(kv__replica *replica, kv__live *live, const entry *e
     else if (loads)
         kv__tiers_send(replica, live, blocks);
     if (loads && e->tokens == 0) {
-        replica->copied_ns = copied_ns;
+        kv__links_release(replica, copied_ns);
         replica->wake_ns = least(live->ready_ns, replica->wake_ns);
     }
     return KV_OK;
@@ -574,14 +576,16 @@ static int64_t fine_of(int64_t ns)
     return (ns < most_ns ? ns : most_ns) << KV_FINE_BITS;
 }
 
-/* A step does not begin before the memory that it writes to is copied, and is not over before what
- * it reads has arrived: layers are computed as they come. */
-static void wait_for_links(const kv__replica *replica, kv__plan *plan)
+/* Fine time of a first step that takes `first` alone. It does not begin before the memory that it
+ * writes to is copied, and is not over before what it reads has arrived: layers are computed as
+ * they come. */
+static int64_t with_waits(kv__replica *replica, const kv__plan *plan, int64_t first)
 {
-    int64_t first = plan->ramp.first, arrival_ns = 0;
+    int64_t arrival_ns = 0, copied_ns = kv__links_copied_ns(replica);
     int64_t start_ns = plan->start_ns + plan->waited_ns; /* what is fetched waits for copies, too */
-    if (replica->copied_ns > start_ns)
-        first += fine_of(replica->copied_ns - start_ns);
+    first = kv__home_wait(replica, plan, first);
+    if (copied_ns > start_ns)
+        first += fine_of(copied_ns - start_ns);
     for (int32_t i = 0; i < replica->running_count; i++) {
         const kv__live *live = replica->running[i];
         if (live->scheduled > 0 && live->load_to == 0 && live->loaded_ns > arrival_ns)
@@ -589,8 +593,42 @@ static void wait_for_links(const kv__replica *replica, kv__plan *plan)
     }
     if (arrival_ns > plan->start_ns && fine_of(arrival_ns - plan->start_ns) > first)
         first = fine_of(arrival_ns - plan->start_ns);
+    return first;
+}
+
+static void wait_for_links(kv__replica *replica, kv__plan *plan)
+{
+    plan->alone_first = plan->ramp.first;
+    int64_t first = with_waits(replica, plan, plan->alone_first);
     if (first > plan->ramp.first)
         plan->ramp = (kv_step_ramp){first, 0, 1};
+}
+
+void kv__replica_set_wake(kv__replica *replica)
+{
+    replica->wake_ns = INT64_MAX;
+    for (int32_t i = 0; i < replica->running_count; i++) {
+        const kv__live *live = replica->running[i];
+        if (live->load_to > 0 && live->scheduled == 0 && live->computed_tokens >= live->load_from)
+            replica->wake_ns = least(live->ready_ns, replica->wake_ns);
+    }
+}
+
+void kv__replica_rewait(kv__replica *replica, int64_t time_ns)
+{
+    kv__plan *plan = &replica->plan;
+    kv_err err = kv__replica_advance(replica, time_ns);
+    if (err != KV_OK)
+        replica->failed = err;
+    if (!plan->active)
+        kv__replica_set_wake(replica);
+    if (!plan->active || plan->done > 0 || plan->begun > 1)
+        return;
+    int64_t first = with_waits(replica, plan, plan->alone_first);
+    if (first > plan->ramp.first) {
+        plan->ramp = (kv_step_ramp){first, 0, 1};
+        set_end(plan);
+    }
 }
 
 kv_err kv__replica_schedule(kv__replica *replica, int64_t time_ns)
@@ -609,22 +647,28 @@ kv_err kv__replica_schedule(kv__replica *replica, int64_t time_ns)
     if (err == KV_OK && (!preempted || replica->running_count == 0))
         err = run_waiting(replica, budget);
     err = err == KV_OK ? replica->failed : err;
-    if (err != KV_OK || replica->running_count == 0)
+    if (err != KV_OK || replica->running_count == 0) {
+        kv__links_settle(replica);
         return err;
+    }
     int64_t fine = replica->now_ns == time_ns ? replica->now_fine : 0;
     *plan = (kv__plan){.active = true, .start_ns = time_ns, .start_fine = fine, .begun = 1};
     describe(replica, plan, time_ns);
     plan->active = plan->batch.tokens > 0;
-    if (!plan->active)
-        return KV_OK; /* all wait for what is being loaded */
+    if (!plan->active) { /* all wait for what is being loaded */
+        kv__links_settle(replica);
+        return KV_OK;
+    }
     if (plan->decode_only)
         kv_step_time_ramp(server->time, &plan->batch, &plan->ramp);
     else
         plan->ramp = (kv_step_ramp){kv_step_time_step(server->time, &plan->batch), 0, 1};
     if (kv_serving_has_home(server->settings))
         kv__home_carry(replica, plan);
-    if (server->settings->tiers > 0)
+    if (server->settings->tiers > 0) {
+        kv__links_settle(replica);
         wait_for_links(replica, plan);
+    }
     plan->ramp.steps = plan_steps(replica, preempted);
     kv__replica_note_peak(replica);
     replica->now_ns = time_ns;

@@ -409,6 +409,8 @@ kv_err kv_serving_run(const kv_serving_settings *settings, const kv_step_time *t
     kv_pool_each(&loop.server.pool, free_names);
     kv_pool_fini(&loop.server.pool);
     kv_events_fini(&loop.arrivals);
+    for (int t = 0; t < KV_MOST_TIERS; t++)
+        kv__link_fini(&loop.server.link[t]);
     free(loop.server.probe.kept);
     free(loop.replica);
     free(loop.view);

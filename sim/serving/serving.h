@@ -38,6 +38,7 @@ typedef struct kv_tier_settings {
     int64_t latency_ns;                     /* of one transfer to the GPU */
     int link;         /* whose link it uses: its own place, or that of a tier above */
     bool shared_link; /* all replicas share that link, if it is its own */
+    bool fair;        /* transfers share its link, if it is its own; else they take turns on it */
     const kv_replacement *replacement;
     bool write_through; /* blocks are written when they are made, not when the level above drops
                            them */

@@ -29,8 +29,7 @@ bool kv__swap_out(kv__replica *replica, kv__live *live)
     tier->swapped += blocks;
     tier->done.blocks_in += blocks;
     kv__tier_squeeze(replica, 0);
-    int64_t over = kv__tier_write(replica, 0, (double)(blocks * s->block_bytes));
-    replica->copied_ns = over > replica->copied_ns ? over : replica->copied_ns;
+    kv__tier_hold(replica, 0, kv__tier_write(replica, 0, (double)(blocks * s->block_bytes)));
     live->swapped_tokens = tokens;
     return true;
 }
@@ -46,7 +45,7 @@ void kv__swap_in(kv__replica *replica, kv__live *live, int32_t held)
     if (blocks <= 0)
         return;
     double bytes = (double)(blocks * s->block_bytes);
-    live->ready_ns = live->loaded_ns = replica->time_ns;
+    kv__links_await(replica, live);
     kv__tier_deliver(replica, 0, live, bytes);
     tier->done.blocks_out += blocks;
 }

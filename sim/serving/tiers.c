@@ -5,7 +5,7 @@
  * Blocks go down when the level above drops them (write-back) or, into the first tier, when they
  * are made (write-through). What a full tier drops goes to the next. A block that is brought up
  * stays where it was. Every byte takes time on its tier's link, which may be that of a tier above
- * or of other replicas too; transfers take their turns on it, and writes delay later reads.
+ * or of other replicas too; transfers share it (link.h) or take turns, and writes delay reads.
  *
  * Memory of the GPU that a block leaves is free when the block has been copied: what takes it, a
  * step or a load, does not begin before. */
@@ -77,10 +77,135 @@ int64_t kv__tier_carry(kv__replica *replica, int number, int64_t from_ns, int64_
     return *free_ns;
 }
 
-int64_t kv__tier_write(kv__replica *replica, int number, double bytes)
+kv__link *kv__tier_link(kv__replica *replica, int number)
 {
-    double bandwidth = settings_of(replica, number)->write_bandwidth;
-    return kv__tier_carry(replica, number, replica->time_ns, busy_for(0, bytes, bandwidth));
+    int link = settings_of(replica, number)->link;
+    if (!settings_of(replica, link)->fair)
+        return NULL;
+    return settings_of(replica, link)->shared_link ? &replica->server->link[link]
+                                                   : &replica->tier[link].link;
+}
+
+uint64_t kv__tier_write(kv__replica *replica, int number, double bytes)
+{
+    int64_t busy_ns = busy_for(0, bytes, settings_of(replica, number)->write_bandwidth);
+    kv__link *link = kv__tier_link(replica, number);
+    if (link == NULL)
+        return (uint64_t)kv__tier_carry(replica, number, replica->time_ns, busy_ns);
+    replica->tier[number].done.busy_ns += busy_ns;
+    kv__transfer *last = link->count > 0 ? &link->active[link->count - 1] : NULL;
+    if (last != NULL && last->begin_ns == replica->time_ns && last->owner == replica &&
+        last->target == NULL && last->tier == number && last->group == replica->group) {
+        kv__link_add(link, last, busy_ns);
+        return last->id;
+    }
+    kv__transfer t = {
+        .left_ns = busy_ns, .owner = replica, .tier = number, .group = replica->group};
+    return kv__tier_begin(replica, number, &t);
+}
+
+uint64_t kv__tier_begin(kv__replica *replica, int number, const kv__transfer *transfer)
+{
+    uint64_t id = kv__link_begin(kv__tier_link(replica, number), replica->time_ns, transfer);
+    if (id == 0)
+        replica->failed = KV_ERR_MEMORY;
+    return id;
+}
+
+void kv__tier_hold(kv__replica *replica, int number, uint64_t copy)
+{
+    kv__link *link = kv__tier_link(replica, number);
+    kv__transfer *transfer = link != NULL ? kv__link_find(link, copy) : NULL;
+    if (link == NULL && (int64_t)copy > replica->copied_ns)
+        replica->copied_ns = (int64_t)copy;
+    if (transfer != NULL)
+        transfer->holds = true;
+}
+
+int64_t kv__links_copied_ns(kv__replica *replica)
+{
+    const kv_serving_settings *s = replica->server->settings;
+    int64_t copied_ns = replica->copied_ns;
+    for (int t = 0; t < s->tiers; t++) {
+        kv__link *link = kv__tier_link(replica, t);
+        if (link == NULL || s->tier[t].link != t)
+            continue;
+        kv__link_expect(link);
+        for (int i = 0; i < link->count; i++) {
+            const kv__transfer *transfer = &link->active[i];
+            if (transfer->holds && transfer->owner == replica && transfer->end_ns > copied_ns)
+                copied_ns = transfer->end_ns;
+        }
+    }
+    return copied_ns;
+}
+
+void kv__links_release(kv__replica *replica, int64_t copied_ns)
+{
+    replica->copied_ns = copied_ns;
+    for (int t = 0; t < replica->server->settings->tiers; t++) {
+        kv__link *link = kv__tier_link(replica, t);
+        for (int i = 0; link != NULL && i < link->count; i++) {
+            kv__transfer *transfer = &link->active[i];
+            if (transfer->owner == replica && transfer->begin_ns == replica->time_ns &&
+                transfer->group == replica->group)
+                transfer->holds = false;
+        }
+    }
+}
+
+void kv__links_await(kv__replica *replica, kv__live *live)
+{
+    live->ready_ns = live->loaded_ns = live->floor_ns = replica->time_ns;
+    for (int t = 0; t < KV_MOST_TIERS; t++)
+        live->tier_ready_ns[t] = live->tier_loaded_ns[t] = 0;
+}
+
+void kv__links_forget(kv__replica *replica, const kv__live *live)
+{
+    for (int t = 0; t < replica->server->settings->tiers; t++) {
+        kv__link *link = kv__tier_link(replica, t);
+        for (int i = 0; link != NULL && i < link->count; i++)
+            if (link->active[i].target == live)
+                link->active[i].target = NULL;
+    }
+}
+
+/* Tells a request when what it waits for arrives. */
+static void tell(kv__live *live, const kv__transfer *transfer)
+{
+    live->tier_ready_ns[transfer->tier] = transfer->ready_ns;
+    live->tier_loaded_ns[transfer->tier] = transfer->end_ns;
+    live->ready_ns = live->loaded_ns = live->floor_ns;
+    for (int t = 0; t < KV_MOST_TIERS; t++) {
+        if (live->tier_ready_ns[t] > live->ready_ns)
+            live->ready_ns = live->tier_ready_ns[t];
+        if (live->tier_loaded_ns[t] > live->loaded_ns)
+            live->loaded_ns = live->tier_loaded_ns[t];
+    }
+}
+
+void kv__links_settle(kv__replica *replica)
+{
+    const kv_serving_settings *s = replica->server->settings;
+    bool others = false, any = false;
+    for (int t = 0; t < s->tiers; t++) {
+        kv__link *link = kv__tier_link(replica, t);
+        if (link == NULL || s->tier[t].link != t)
+            continue;
+        kv__link_expect(link);
+        for (int i = 0; i < link->count; i++)
+            if (link->active[i].target != NULL)
+                tell(link->active[i].target, &link->active[i]);
+        any = true;
+        others = others || (link->news && s->tier[t].shared_link);
+        link->news = false;
+    }
+    for (int r = 0; others && r < s->replicas; r++)
+        if (r != replica->index)
+            kv__replica_rewait(&replica->server->replica[r], replica->time_ns);
+    if (any)
+        kv__replica_set_wake(replica);
 }
 
 static void put(kv__replica *replica, int number, uint64_t key);
@@ -100,7 +225,7 @@ void kv__tier_squeeze(kv__replica *replica, int number)
 }
 
 /* Uses a block of a tier, bringing it in if it is absent; what that drops goes down. The value of a
- * block is when its copy is made. */
+ * block is what its copy is known by. */
 static void put(kv__replica *replica, int number, uint64_t key)
 {
     if (number == replica->server->settings->tiers || replica->failed != KV_OK)
@@ -116,11 +241,11 @@ static void put(kv__replica *replica, int number, uint64_t key)
     if (err != KV_OK)
         replica->failed = err == KV_END ? KV_ERR_BUG : err;
     if (absent) {
-        int64_t over =
+        uint64_t copy =
             kv__tier_write(replica, number, kv_serving_cached_bytes(replica->server->settings));
         tier->done.blocks_in++;
         if (err == KV_OK)
-            *kv_block_cache_value(tier->cache, slot) = (uint64_t)over;
+            *kv_block_cache_value(tier->cache, slot) = copy;
     }
     if (evicted.happened) {
         tier->done.evictions++;
@@ -142,8 +267,8 @@ static void leave_gpu(void *closure, uint64_t key)
     if (!settings_of(replica, 0)->write_through)
         put(replica, 0, key);
     uint32_t slot = kv_block_cache_find(cache, key);
-    int64_t over = slot != KV_NO_SLOT ? (int64_t)*kv_block_cache_value(cache, slot) : 0;
-    replica->copied_ns = over > replica->copied_ns ? over : replica->copied_ns;
+    if (slot != KV_NO_SLOT)
+        kv__tier_hold(replica, 0, *kv_block_cache_value(cache, slot));
 }
 
 kv_err kv__tiers_init(kv__replica *replica)
@@ -166,8 +291,10 @@ kv_err kv__tiers_init(kv__replica *replica)
 
 void kv__tiers_fini(kv__replica *replica)
 {
-    for (int t = 0; t < KV_MOST_TIERS; t++)
+    for (int t = 0; t < KV_MOST_TIERS; t++) {
         kv_block_cache_free(replica->tier[t].cache);
+        kv__link_fini(&replica->tier[t].link);
+    }
 }
 
 /* The first tier that holds a block; -1: the GPU does; KV_MOST_TIERS: none. */
@@ -212,7 +339,7 @@ static int64_t overlapped_ns(const kv_serving_settings *s, double bytes, double 
     return s->overlap ? (int64_t)(bytes / bandwidth * 1e9 * (1 - 1 / (double)s->layers)) : 0;
 }
 
-void kv__tiers_expect(const kv__replica *replica, const kv__live *live, int32_t from, int32_t to,
+void kv__tiers_expect(kv__replica *replica, const kv__live *live, int32_t from, int32_t to,
                       int64_t *ready_ns, int64_t *loaded_ns)
 {
     const kv_serving_settings *settings = replica->server->settings;
@@ -231,7 +358,14 @@ void kv__tiers_expect(const kv__replica *replica, const kv__live *live, int32_t 
             continue;
         *free_at_ns = (*free_at_ns > begin ? *free_at_ns : begin) +
                       busy_for(s->latency_ns, bytes, s->read_bandwidth);
-        int64_t ready = *free_at_ns - overlapped_ns(settings, bytes, s->read_bandwidth) - now;
+        int64_t rest = overlapped_ns(settings, bytes, s->read_bandwidth);
+        int64_t ready = *free_at_ns - rest - now;
+        const kv__link *link = kv__tier_link(replica, t);
+        if (link != NULL) { /* begins with the others of the link; what they send comes first */
+            int64_t work = *free_at_ns - begin;
+            *free_at_ns = kv__link_estimate(link, begin, work);
+            ready = kv__link_estimate(link, begin, work - rest) - now;
+        }
         *ready_ns = ready > *ready_ns ? ready : *ready_ns;
         *loaded_ns = *free_at_ns - now > *loaded_ns ? *free_at_ns - now : *loaded_ns;
     }
@@ -241,7 +375,19 @@ void kv__tier_deliver(kv__replica *replica, int number, kv__live *live, double b
 {
     const kv_serving_settings *settings = replica->server->settings;
     const kv_tier_settings *s = settings_of(replica, number);
-    int64_t from = replica->copied_ns > replica->time_ns ? replica->copied_ns : replica->time_ns;
+    int64_t copied_ns = kv__links_copied_ns(replica);
+    int64_t from = copied_ns > replica->time_ns ? copied_ns : replica->time_ns;
+    if (kv__tier_link(replica, number) != NULL) {
+        kv__transfer t = {.left_ns = busy_for(s->latency_ns, bytes, s->read_bandwidth),
+                          .rest_ns = overlapped_ns(settings, bytes, s->read_bandwidth),
+                          .owner = replica,
+                          .target = live,
+                          .tier = number};
+        live->floor_ns = from > live->floor_ns ? from : live->floor_ns;
+        replica->tier[number].done.busy_ns += t.left_ns;
+        kv__tier_begin(replica, number, &t);
+        return;
+    }
     int64_t end =
         kv__tier_carry(replica, number, from, busy_for(s->latency_ns, bytes, s->read_bandwidth));
     int64_t ready = end - overlapped_ns(settings, bytes, s->read_bandwidth);
@@ -252,7 +398,7 @@ void kv__tier_deliver(kv__replica *replica, int number, kv__live *live, double b
 void kv__tiers_send(kv__replica *replica, kv__live *live, const int32_t blocks[KV_MOST_TIERS])
 {
     const kv_serving_settings *settings = replica->server->settings;
-    live->ready_ns = live->loaded_ns = replica->time_ns;
+    kv__links_await(replica, live);
     for (int t = 0; t < settings->tiers; t++) {
         if (blocks[t] == 0)
             continue;
