@@ -319,6 +319,7 @@ def test_wrong_input(folder):
         ("a length that is no number", "arrival,prompt,output\n0,nan,5\n", "", "t.csv:2"),
         ("no prompt", "arrival,prompt,output\n0,0,5\n", "", "t.csv:2"),
         ("an empty file", "", "", "t.csv"),
+        ("a header and nothing else", "arrival,prompt,output\n", "", "t.csv: holds no requests"),
         ("a swap to nowhere", "arrival,prompt,output\n0,5,5\n", "  scheduler: {preemption: swap}\n",
          "needs a tier"),
         ("a disk without a bandwidth", "arrival,prompt,output\n0,5,5\n",
@@ -350,6 +351,12 @@ def test_wrong_input(folder):
                       ("a negative id", good.replace("[1, 2]", "[1, -2]")),
                       ("more ids than tokens", good.replace("600", "1")),
                       ("a time that goes back", good.replace(": 0,", ": -5,")),
+                      ("no ids in one row", good.replace(', "hash_ids": [1, 2]', "")),
+                      ("empty ids in one row", good.replace("[1, 2]", "[]")),
+                      ("too few ids", good.replace("600", "2000")),
+                      ("no time in one row", good.replace('"timestamp": 0, ', "")),
+                      ("null for a time", good.replace(": 0,", ": null,")),
+                      ("null for a length", good.replace("600", "null")),
                       ("no length", good.replace("input_length", "length"))):
         write(folder, "t.jsonl", good + row)
         done = kvsim("run", experiment(folder), "-q", "-o", os.path.join(folder, "wrong.db"), "--set",
@@ -360,7 +367,10 @@ def test_wrong_input(folder):
     out = os.path.join(folder, "ids.db")
     done = kvsim("run", experiment(folder), "-q", "-o", out, "--set",
                  "serving.requests={file: %s, format: mooncake}" % os.path.join(folder, "t.jsonl"))
-    check("no ids and no answer are sound", done.returncode == 0 and
+    check("ids that are missing are", done.returncode == 2 and "unnamed_blocks" in done.stderr, done.stderr)
+    done = kvsim("run", experiment(folder), "-q", "-o", out, "--set", "serving.requests={file: %s, format: "
+                 "mooncake, unnamed_blocks: true}" % os.path.join(folder, "t.jsonl"))
+    check("unless it is said; no answer is sound", done.returncode == 0 and
           [(p["requests"], p["completed"]) for p in rows(out, POINT)] == [(2, 2)], done.stderr)
     write(folder, "t.csv", "arrival,prompt,output\n0,5,5\n1,-5,5\n2,7,7\n")
     path = experiment(folder)

@@ -35,9 +35,12 @@ struct kv_request_reader {
     gsl_rng *rng;
     kv__arrivals arrivals; /* if they are not recorded */
     bool begun;
-    int64_t base_ns;  /* the first recorded arrival */
-    int64_t last_ns;  /* the last recorded arrival */
-    int64_t floor_ns; /* the last completion; no arrival is before it */
+    int64_t base_ns;        /* the first recorded arrival */
+    int64_t last_ns;        /* the last recorded arrival */
+    int64_t floor_ns;       /* the last completion; no arrival is before it */
+    bool timed, untimed;    /* a row had an arrival time, had none */
+    int32_t block_tokens;   /* of the last row that named blocks; 0: none did */
+    int32_t unnamed_tokens; /* of the longest prompt that named none */
     bool looked_ahead;
     kv_request ahead; /* what kv_request_peek took, if looked_ahead */
     uint64_t *chain;  /* [chain_room] names of the last request's blocks, made from contents */
@@ -225,8 +228,53 @@ static kv_err unsorted(const kv_request_reader *reader, int64_t arrival_ns, kv_d
                    (double)early_ns / 1e9);
 }
 
+/* Rows of a file name all whole blocks of their prompts, or no row names any: else block sizes are
+ * mistaken, or ids were lost. */
+static kv_err check_blocks(kv_request_reader *reader, const kv_request *r, const kv_mark *mark,
+                           kv_diag *diag)
+{
+    const kv_request_format *format = reader->spec->format;
+    if (reader->spec->options.unnamed_blocks || format->completed != NULL || format->no_file)
+        return KV_OK;
+    int32_t size = r->block_count > 0 ? r->block_tokens : reader->block_tokens;
+    int32_t whole = size > 0 ? r->prompt_tokens / size : 0;
+    if (r->block_count == 0 && whole > 0)
+        return kv_fail(diag, KV_ERR_INPUT, mark,
+                       "names no blocks, unlike rows before: ids are missing; set "
+                       "`unnamed_blocks: true` if this prompt shares nothing");
+    if (r->block_count > 0 && r->block_count < whole)
+        return kv_fail(diag, KV_ERR_INPUT, mark,
+                       "names %d blocks of %d tokens, but a prompt of %d tokens has %d: check "
+                       "`block_tokens`, or set `unnamed_blocks: true` if the rest shares nothing",
+                       r->block_count, size, r->prompt_tokens, whole);
+    if (r->block_count > 0 && reader->unnamed_tokens >= size)
+        return kv_fail(diag, KV_ERR_INPUT, mark,
+                       "names blocks, but a prompt of %d tokens before names none; set "
+                       "`unnamed_blocks: true` if that shares nothing",
+                       reader->unnamed_tokens);
+    if (r->block_count > 0)
+        reader->block_tokens = size;
+    else if (r->prompt_tokens > reader->unnamed_tokens)
+        reader->unnamed_tokens = r->prompt_tokens;
+    return KV_OK;
+}
+
+/* Either all rows have arrival times or none has. */
+static kv_err check_time(kv_request_reader *reader, const kv_request *r, const kv_mark *mark,
+                         kv_diag *diag)
+{
+    bool timed = r->arrival_ns != INT64_MIN;
+    bool first = !reader->timed && !reader->untimed;
+    if (!first && timed != reader->timed)
+        return kv_fail(diag, KV_ERR_INPUT, mark, "has %s arrival time, unlike the rows before",
+                       timed ? "an" : "no");
+    reader->timed = timed;
+    reader->untimed = !timed;
+    return KV_OK;
+}
+
 /* What no format may give. */
-static kv_err check(const kv_request_reader *reader, const kv_request *r, kv_diag *diag)
+static kv_err check(kv_request_reader *reader, const kv_request *r, kv_diag *diag)
 {
     kv_mark mark = mark_of(reader);
     const kv_request_options *o = &reader->spec->options;
@@ -236,6 +284,9 @@ static kv_err check(const kv_request_reader *reader, const kv_request *r, kv_dia
         return kv_fail(diag, KV_ERR_INPUT, &mark,
                        "%d blocks of %d tokens are more than a prompt of %d tokens has",
                        r->block_count, r->block_tokens, r->prompt_tokens);
+    kv_err err = check_time(reader, r, &mark, diag);
+    if (err != KV_OK)
+        return err;
     if (o->arrivals == KV_ARRIVALS_RECORDED && r->arrival_ns == INT64_MIN)
         return kv_fail(diag, KV_ERR_INPUT, &mark,
                        "the trace records no arrival times: set `arrivals: poisson` (or `gamma`, "
@@ -243,7 +294,7 @@ static kv_err check(const kv_request_reader *reader, const kv_request *r, kv_dia
     bool in_order = reader->window != NULL || reader->spec->format->completed != NULL;
     if (is_recorded(o) && !in_order && r->arrival_ns < reader->last_ns)
         return unsorted(reader, r->arrival_ns, diag);
-    return KV_OK;
+    return check_blocks(reader, r, &mark, diag);
 }
 
 /* Judges an error of the format: true if it is a row to pass over, and counts it. Otherwise *err is

@@ -84,6 +84,7 @@ typedef struct kv_request_options {
     double burstiness;     /* coefficient of variation of KV_ARRIVALS_GAMMA */
     long long limit;       /* requests after which the trace ends; 0: none */
     long long sort_window; /* requests held back to bring them into order; 0: must be sorted */
+    bool unnamed_blocks;   /* prompts may leave blocks unnamed, see kv_request_params */
     long long seed;        /* of everything that is drawn */
 } kv_request_options;
 

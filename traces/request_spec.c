@@ -88,6 +88,13 @@ const kv_param kv_request_params[] = {
      .max = 1e7,
      .unit = "requests",
      .help = "requests held back to bring an unsorted trace into order; 0: it must be sorted"},
+    {.name = "unnamed_blocks",
+     .type = KV_BOOL,
+     .offset = offsetof(kv_request_options, unnamed_blocks),
+     .fallback = "false",
+     .help =
+         "whether a row may name fewer blocks than its prompt has, or none where others do; what "
+         "has no name is shared with no one"},
     {.name = "seed",
      .type = KV_INT,
      .offset = offsetof(kv_request_options, seed),

@@ -27,6 +27,8 @@ static kv_err write_trace(const kv_request_spec *spec, const char *output,
         err = kv_request_writer_open(output, o->to, &writer, diag);
     if (err == KV_OK)
         err = copy_requests(reader, writer, diag);
+    if (err == KV_OK && kv_request_get_counts(reader)->requests == 0)
+        err = kv_fail(diag, KV_ERR_INPUT, &(kv_mark){spec->path, 0, 0}, "holds no requests");
     kv_err closing = kv_request_writer_close(writer, err == KV_OK, diag);
     if (err == KV_OK && closing == KV_OK)
         kv__trace_warn_of_skips(reader, spec->path != NULL ? spec->path : spec->format->name, o);

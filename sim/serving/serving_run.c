@@ -197,6 +197,16 @@ static kv_err foresee(kv_serving_point *point, kv_diag *diag)
     return err;
 }
 
+static kv_err no_requests(const kv_request_reader *reader, const kv_request_spec *spec,
+                          kv_diag *diag)
+{
+    char first[1024] = "";
+    if (kv_request_first_skip(reader) != NULL)
+        kv_diag_format(kv_request_first_skip(reader), first, sizeof first);
+    return kv_fail(diag, KV_ERR_INPUT, &(kv_mark){spec->path, 0, 0}, "holds no requests%s%s",
+                   *first != '\0' ? ", all rows are malformed, the first: " : "", first);
+}
+
 static kv_err simulate(task *k, telling *t, const kv_serving_run_options *options)
 {
     kv_request_reader *reader;
@@ -212,6 +222,8 @@ static kv_err simulate(task *k, telling *t, const kv_serving_run_options *option
     point->settings.stepwise = options->stepwise;
     err = kv_serving_run(&point->settings, point->time, kv__entries_per_token(point->model),
                          &source, &listener, &result, &k->diag);
+    if (err == KV_OK && result.requests == 0)
+        err = no_requests(reader, &point->requests, &k->diag);
     if (err == KV_OK) {
         note_warnings(k, reader);
         kv__timeline_warning(&t->timeline, &point->settings, k->warning[2], sizeof k->warning[2]);

@@ -85,6 +85,7 @@ static kv_err learn(resample *s, const kv_request_env *env, kv_diag *diag)
         return err;
     spec.options.arrivals = KV_ARRIVALS_IF_RECORDED;
     spec.options.on_error = env->options->on_error;
+    spec.options.unnamed_blocks = env->options->unnamed_blocks;
     err = kv_request_open(&spec, &reader, diag);
     if (err == KV_OK)
         err = kv__likeness_read(reader, s->rng, &s->likeness, diag);
