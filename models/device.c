@@ -18,7 +18,7 @@
         .name = NULL                                                                               \
     }
 
-static const kv_param device_rows[] = {
+const kv_param kv_device_params[] = {
     {.name = "name",
      .type = KV_TEXT,
      .offset = offsetof(kv_device, name),
@@ -76,9 +76,9 @@ static kv_err need_link(const kv_node *root, const char *key, kv_link *link, kv_
 static kv_err parse_into(const kv_node *root, kv_device *d, kv_diag *diag)
 {
     static const char *const also[] = {"host_link", "tensor_parallel_link", NULL};
-    kv_err err = kv_params_default(device_rows, d, diag);
+    kv_err err = kv_params_default(kv_device_params, d, diag);
     if (err == KV_OK)
-        err = kv_params_parse(device_rows, d, root, also, diag);
+        err = kv_params_parse(kv_device_params, d, root, also, diag);
     if (err == KV_OK)
         err = need_link(root, "host_link", &d->host_link, diag);
     if (err == KV_OK)
@@ -124,7 +124,7 @@ void kv_device_free(kv_device *device)
 {
     if (device == NULL)
         return;
-    kv_params_fini(device_rows, device);
+    kv_params_fini(kv_device_params, device);
     free(device);
 }
 

@@ -38,7 +38,8 @@ kv_err kv_device_get(const kv_node *node, kv_device **out, kv_diag *diag) KV_MUS
 kv_err kv_device_find(const char *text, kv_device **out, kv_diag *diag) KV_MUST_USE;
 void kv_device_free(kv_device *device);
 
-extern const kv_param kv_link_params[]; /* of a kv_link */
+extern const kv_param kv_link_params[];   /* of a kv_link */
+extern const kv_param kv_device_params[]; /* but for its links */
 
 /* Overrides a link from a mapping {bandwidth, latency}; what the mapping leaves out stays. */
 kv_err kv_link_parse(const kv_node *node, kv_link *link, kv_diag *diag) KV_MUST_USE;

@@ -92,7 +92,7 @@ extern const char *const kv__names_anchor[];
 
 /* --- Scores ------------------------------------------------------------------------ */
 #define KV_ROW_KERNEL(fallback)                                                                    \
-    KV_ROW_COUNT("kernel", kernel_tokens, fallback, 1, 0, "tokens",                                \
+    KV_ROW_COUNT("kernel", kernel_tokens, fallback, 1, KV_PARAM_ODD, "tokens",                     \
                  "width of the pooling of scores over positions, odd; 1 is none")
 #define KV_ROW_POOLING(fallback)                                                                   \
     KV_ROW_CHOICE("pooling", pooling, fallback, kv__names_pooling,                                 \

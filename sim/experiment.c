@@ -48,8 +48,9 @@ static kv_err apply_set(kv_document *document, const char *set, kv_diag *diag)
         return kv_fail(diag, KV_ERR_INPUT, &mark,
                        "expected KEY=VALUE, such as attention.chunk_size=64");
     char *key = strndup(set, (size_t)(equals - set));
-    kv_err err = key == NULL ? kv_fail_memory(diag)
-                             : kv_document_set(document, key, equals + 1, label, diag);
+    const char *value = strcmp(equals + 1, "-") == 0 ? "'-'" : equals + 1; /* no empty list item */
+    kv_err err =
+        key == NULL ? kv_fail_memory(diag) : kv_document_set(document, key, value, label, diag);
     free(key);
     return err;
 }

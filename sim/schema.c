@@ -2,6 +2,8 @@
  * SPDX-FileCopyrightText: The kvsim authors */
 #include "config.h"
 
+#include "models/catalogue.h"
+#include "models/device.h"
 #include "policies/method.h"
 #include "sim/base/json.h"
 #include "sim/base/unit.h"
@@ -11,6 +13,7 @@
 
 #include <math.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* --- Indented JSON ----------------------------------------------------------------- */
@@ -77,6 +80,8 @@ static void bounds(writer *w, const kv_param *param)
         kv_real_text(param->max, number);
         literal(w, "maximum", number);
     }
+    if (param->flags & KV_PARAM_ODD)
+        literal(w, "not", "{\"multipleOf\": 2}");
 }
 
 static void choices(writer *w, const char *const *names)
@@ -90,12 +95,13 @@ static void choices(writer *w, const char *const *names)
     close_with(w, ']');
 }
 
-/* A number and one of the units; bounds of quantities are left to the parser. */
-static void quantity(writer *w, const kv_unit *units)
+/* A number and one of the units. Bounds of quantities are left to the parser, but for 0. */
+static void quantity(writer *w, const kv_unit *units, bool positive)
 {
     text(w, "type", "string");
     key(w, "pattern");
-    fputs("\"^[+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]+)? *(", w->out);
+    fprintf(w->out, "\"^[+]?%s", positive ? "(?=[0-9.]*[1-9])" : "");
+    fputs("([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]+)? *(", w->out);
     for (const kv_unit *u = units; u->name != NULL; u++)
         fprintf(w->out, "%s%s", u == units ? "" : "|", u->name);
     fputs(")$\"", w->out);
@@ -110,6 +116,7 @@ static void chunk(writer *w)
 /* The keywords that say what one value of a parameter is. */
 static void value(writer *w, const kv_param *param)
 {
+    bool positive = (param->flags & KV_PARAM_OPEN_MIN) != 0 || param->min > 0;
     switch (param->type) {
     case KV_BOOL:
         text(w, "type", "boolean");
@@ -131,13 +138,13 @@ static void value(writer *w, const kv_param *param)
         literal(w, "minLength", "1");
         break;
     case KV_BYTES:
-        quantity(w, kv_units_bytes);
+        quantity(w, kv_units_bytes, positive);
         break;
     case KV_RATE:
-        quantity(w, kv_units_rate);
+        quantity(w, kv_units_rate, positive);
         break;
     case KV_DURATION:
-        quantity(w, kv_units_duration);
+        quantity(w, kv_units_duration, positive);
         break;
     case KV_CHUNK:
         chunk(w);
@@ -189,6 +196,18 @@ static void param(writer *w, const kv_param *p)
     close_with(w, '}');
 }
 
+static void required_keys(writer *w, const kv_param *params)
+{
+    key(w, "required");
+    open_with(w, '[');
+    for (const kv_param *p = params; p->name != NULL; p++)
+        if (p->flags & KV_PARAM_REQUIRED) {
+            next(w);
+            kv_json_string(p->name, w->out);
+        }
+    close_with(w, ']');
+}
+
 /* --- Policies ---------------------------------------------------------------------- */
 
 static const kv_param chunk_size = {.name = "chunk_size",
@@ -221,12 +240,48 @@ static bool is_first_of_name(int index)
     return i == index;
 }
 
+/* Exactly one setting says how much a retention policy keeps. True if none has a default. */
+static bool needs_budget(const kv_method *p)
+{
+    bool any = false;
+    for (const kv_param *row = p->params; row->name != NULL; row++) {
+        if ((row->flags & KV_PARAM_BUDGET) && row->fallback != NULL)
+            return false;
+        any = any || (row->flags & KV_PARAM_BUDGET) != 0;
+    }
+    return any && p->family == KV_FAMILY_RETENTION;
+}
+
+static void one_budget(writer *w, const kv_method *p)
+{
+    key(w, "oneOf");
+    open_with(w, '[');
+    for (const kv_param *row = p->params; row->name != NULL; row++)
+        if (row->flags & KV_PARAM_BUDGET) {
+            next(w);
+            fprintf(w->out, "{\"required\": [\"%s\"]}", row->name);
+        }
+    close_with(w, ']');
+}
+
+/* Whether the policy's name alone is enough. */
+static bool stands_alone(const kv_method *p)
+{
+    for (const kv_param *row = p->params; row->name != NULL; row++)
+        if (row->flags & KV_PARAM_REQUIRED)
+            return false;
+    return !needs_budget(p);
+}
+
 static void settings(writer *w, const kv_method *p)
 {
     open_with(w, '{');
     text(w, "description", p->brief);
-    literal(w, "type", "[\"object\", \"null\"]");
+    literal(w, "type", stands_alone(p) ? "[\"object\", \"null\"]" : "\"object\"");
     literal(w, "additionalProperties", "false");
+    if (needs_budget(p))
+        one_budget(w, p);
+    required_keys(w, p->params);
     key(w, "properties");
     open_with(w, '{');
     for (const kv_param *row = p->params; row->name != NULL; row++)
@@ -234,6 +289,17 @@ static void settings(writer *w, const kv_method *p)
     param(w, &chunk_size);
     close_with(w, '}');
     close_with(w, '}');
+}
+
+/* The same of any policy of that name. */
+static bool any_stands_alone(int index)
+{
+    for (int i = index; i >= 0; i = next_namesake(i)) {
+        kv_method method = kv_method_get(i);
+        if (stands_alone(&method))
+            return true;
+    }
+    return false;
 }
 
 /* A name that stands in two families takes the settings of either. */
@@ -270,7 +336,7 @@ static void part_definition(writer *w)
     key(w, "enum");
     open_with(w, '[');
     for (int i = 0; i < kv_methods(); i++) {
-        if (!is_first_of_name(i))
+        if (!is_first_of_name(i) || !any_stands_alone(i))
             continue;
         next(w);
         kv_json_string(kv_method_get(i).name, w->out);
@@ -330,16 +396,32 @@ static void open_mapping(writer *w, const char *help)
     open_with(w, '{');
 }
 
-static void required_keys(writer *w, const kv_param *params)
+static void named_item(writer *w, const void *closure)
 {
-    key(w, "required");
+    const kv_serving_choice *choice = closure;
+    key(w, "enum");
     open_with(w, '[');
-    for (const kv_param *p = params; p->name != NULL; p++)
-        if (p->flags & KV_PARAM_REQUIRED) {
-            next(w);
-            kv_json_string(p->name, w->out);
-        }
+    for (int i = 0; choice->option(i) != NULL; i++) {
+        next(w);
+        kv_json_string(choice->option(i), w->out);
+    }
     close_with(w, ']');
+}
+
+/* A setting of a mapping; some are names from a table of policies. */
+static void setting(writer *w, const char *part, const kv_param *p)
+{
+    const kv_serving_choice *choice = kv_serving_choice_find(part, p->name);
+    if (choice == NULL) {
+        param(w, p);
+        return;
+    }
+    key(w, p->name);
+    open_with(w, '{');
+    text(w, "description", p->help);
+    text(w, "default", p->fallback);
+    one_or_list(w, named_item, choice);
+    close_with(w, '}');
 }
 
 /* A mapping of scalars that stands under its name. */
@@ -349,15 +431,60 @@ static void mapping(writer *w, const char *name, const char *help, const kv_para
     open_with(w, '{');
     open_mapping(w, help);
     for (const kv_param *p = params; p->name != NULL; p++)
-        param(w, p);
+        setting(w, params == kv_tier_params ? "tiers" : name, p);
     close_with(w, '}');
     required_keys(w, params);
     close_with(w, '}');
 }
 
-static void node_item(writer *w, const void *closure)
+static const kv_shelf models = KV_SHELF_MODELS, devices = KV_SHELF_DEVICES;
+
+/* The properties of a device that is described in its place. */
+static void device_rows(writer *w)
 {
-    literal(w, "type", "[\"string\", \"object\"]");
+    literal(w, "additionalProperties", "false");
+    key(w, "properties");
+    open_with(w, '{');
+    for (const kv_param *p = kv_device_params; p->name != NULL; p++)
+        param(w, p);
+    mapping(w, "host_link", "between host and device", kv_link_params);
+    mapping(w, "tensor_parallel_link", "between devices", kv_link_params);
+    close_with(w, '}');
+    required_keys(w, kv_device_params);
+}
+
+/* A name of the catalogue, the path of a file, or a mapping. Who has descriptions of his own is not
+ * held to the names. */
+static void catalogue_item(writer *w, const void *closure)
+{
+    const kv_shelf *shelf = closure;
+    const char *own = getenv("KVSIM_DATADIR");
+    key(w, "anyOf");
+    open_with(w, '[');
+    next(w);
+    open_with(w, '{');
+    if (own != NULL && own[0] != '\0') {
+        text(w, "type", "string");
+        literal(w, "minLength", "1");
+    } else {
+        key(w, "enum");
+        open_with(w, '[');
+        for (const kv_catalogue_entry *e = kv_catalogue_all(*shelf); e->name != NULL; e++) {
+            next(w);
+            kv_json_string(e->name, w->out);
+        }
+        close_with(w, ']');
+    }
+    close_with(w, '}');
+    next(w);
+    fputs("{\"type\": \"string\", \"pattern\": \"^[{]|/|[.]ya?ml$\"}", w->out);
+    next(w);
+    open_with(w, '{');
+    text(w, "type", "object");
+    if (*shelf == KV_SHELF_DEVICES)
+        device_rows(w);
+    close_with(w, '}');
+    close_with(w, ']');
 }
 
 static void chunk_item(writer *w, const void *closure)
@@ -424,6 +551,65 @@ static void request_rows(writer *w, const kv_param *const *table, int tables)
         }
 }
 
+static void name_keys(writer *w, const kv_param *table)
+{
+    for (const kv_param *p = table; p != NULL && p->name != NULL; p++) {
+        next(w);
+        kv_json_string(p->name, w->out);
+    }
+}
+
+/* A format has its own settings and no other's. */
+static void format_rule(writer *w, const kv_request_format *format)
+{
+    next(w);
+    open_with(w, '{');
+    key(w, "if");
+    fprintf(w->out,
+            "{\"required\": [\"format\"], \"properties\": {\"format\": {\"const\": \"%s\"}}}",
+            format->name);
+    key(w, "then");
+    open_with(w, '{');
+    if (!format->no_file)
+        literal(w, "required", "[\"file\"]");
+    key(w, "propertyNames");
+    open_with(w, '{');
+    key(w, "enum");
+    open_with(w, '[');
+    next(w);
+    fputs("\"file\", \"format\"", w->out);
+    name_keys(w, kv_request_params);
+    name_keys(w, format->params);
+    name_keys(w, format->shared_params);
+    if (format->columns != NULL) {
+        next(w);
+        fputs("\"columns\"", w->out);
+    }
+    close_with(w, ']');
+    close_with(w, '}');
+    close_with(w, '}');
+    close_with(w, '}');
+}
+
+static void request_rules(writer *w)
+{
+    literal(w, "anyOf", "[{\"required\": [\"file\"]}, {\"required\": [\"format\"]}]");
+    literal(w, "dependentRequired", "{\"rate\": [\"arrivals\"]}");
+    key(w, "allOf");
+    open_with(w, '[');
+    next(w);
+    fputs("{\"if\": {\"required\": [\"file\"], \"properties\": {\"file\": {\"const\": \"-\"}}}, "
+          "\"then\": {\"required\": [\"format\"]}}",
+          w->out);
+    next(w);
+    fputs("{\"if\": {\"required\": [\"arrivals\"], \"properties\": {\"arrivals\": {\"enum\": "
+          "[\"even\", \"poisson\", \"gamma\"]}}}, \"then\": {\"required\": [\"rate\"]}}",
+          w->out);
+    for (const kv_request_format *const *f = kv_request_format_all(); *f != NULL; f++)
+        format_rule(w, *f);
+    close_with(w, ']');
+}
+
 static void requests(writer *w)
 {
     const kv_param *table[MOST_TABLES];
@@ -450,16 +636,17 @@ static void requests(writer *w)
     close_with(w, '}');
     close_with(w, '}');
     close_with(w, '}');
+    request_rules(w);
     close_with(w, '}');
 }
 
 static void listed(writer *w, const char *name, const char *help,
-                   void (*item)(writer *, const void *))
+                   void (*item)(writer *, const void *), const void *closure)
 {
     key(w, name);
     open_with(w, '{');
     text(w, "description", help);
-    one_or_list(w, item, NULL);
+    one_or_list(w, item, closure);
     close_with(w, '}');
 }
 
@@ -472,6 +659,7 @@ static void tiers(writer *w)
     text(w, "type", "object");
     snprintf(most, sizeof most, "%d", KV_MOST_TIERS);
     literal(w, "maxProperties", most);
+    literal(w, "propertyNames", "{\"not\": {\"const\": \"gpu\"}}");
     mapping(w, "additionalProperties", "a tier of each replica", kv_tier_params);
     close_with(w, '}');
 }
@@ -488,10 +676,12 @@ static void serving(writer *w, const char *help)
             param(w, row);
     }
     requests(w);
-    listed(w, "model", "the served model, where it is not the experiment's", node_item);
-    listed(w, "device", "name in the catalogue, path to a YAML file, or a mapping", node_item);
-    listed(w, "chunk_size", "tokens of one request in one step", chunk_item);
-    listed(w, "policies", "what is kept of a sequence", policy_item);
+    listed(w, "model", "the served model, where it is not the experiment's", catalogue_item,
+           &models);
+    listed(w, "device", "name in the catalogue, path to a YAML file, or a mapping", catalogue_item,
+           &devices);
+    listed(w, "chunk_size", "tokens of one request in one step", chunk_item, NULL);
+    listed(w, "policies", "what is kept of a sequence", policy_item, NULL);
     mapping(w, "tensor_parallel_link", "overrides the device's", kv_link_params);
     tiers(w);
     close_with(w, '}');
@@ -509,9 +699,9 @@ static void text_item(writer *w, const void *closure)
 static void field(writer *w, const kv_field *f)
 {
     static void (*const items[])(writer *, const void *) = {
-        [KV_FIELD_TEXTS] = text_item,   [KV_FIELD_FILES] = text_item,
-        [KV_FIELD_CHUNKS] = chunk_item, [KV_FIELD_POLICIES] = policy_item,
-        [KV_FIELD_NODES] = node_item,   [KV_FIELD_NODE] = NULL,
+        [KV_FIELD_TEXTS] = text_item,      [KV_FIELD_FILES] = text_item,
+        [KV_FIELD_CHUNKS] = chunk_item,    [KV_FIELD_POLICIES] = policy_item,
+        [KV_FIELD_NODES] = catalogue_item, [KV_FIELD_NODE] = NULL,
         [KV_FIELD_SERVING] = NULL,
     };
     key(w, f->name);
@@ -523,9 +713,9 @@ static void field(writer *w, const kv_field *f)
     }
     text(w, "description", f->help);
     if (items[f->type] != NULL)
-        one_or_list(w, items[f->type], NULL);
+        one_or_list(w, items[f->type], &models);
     else
-        node_item(w, NULL);
+        literal(w, "type", "[\"string\", \"object\"]");
     close_with(w, '}');
 }
 

@@ -114,7 +114,7 @@ static bool is_drawn(const kv_request_options *o)
     return !is_recorded(o) && o->arrivals != KV_ARRIVALS_TOGETHER;
 }
 
-static kv_err check_options(const kv_request_spec *spec, kv_diag *diag)
+kv_err kv_request_spec_check(const kv_request_spec *spec, const kv_mark *mark, kv_diag *diag)
 {
     const kv_request_options *o = &spec->options;
     const char *wrong = NULL;
@@ -128,7 +128,7 @@ static kv_err check_options(const kv_request_spec *spec, kv_diag *diag)
         wrong = "this format is in order by itself: leave `sort_window` out";
     if (wrong == NULL)
         return KV_OK;
-    return kv_fail(diag, KV_ERR_INPUT, &(kv_mark){spec->path, 0, 0}, "%s", wrong);
+    return kv_fail(diag, KV_ERR_INPUT, mark, "%s", wrong);
 }
 
 static kv_err start_arrivals(kv_request_reader *reader, kv_diag *diag)
@@ -169,7 +169,7 @@ static kv_err open_format(kv_request_reader *reader, kv_diag *diag)
 
 kv_err kv_request_open(const kv_request_spec *spec, kv_request_reader **out, kv_diag *diag)
 {
-    kv_err err = check_options(spec, diag);
+    kv_err err = kv_request_spec_check(spec, &(kv_mark){spec->path, 0, 0}, diag);
     if (err != KV_OK)
         return err;
     kv_request_reader *reader = calloc(1, sizeof *reader);

@@ -118,6 +118,9 @@ kv_err kv_request_spec_init(kv_request_spec *spec, const char *path, const char 
 /* Sets one setting, common or of the format, from text. Columns are set as "columns.arrival". */
 kv_err kv_request_spec_set(kv_request_spec *spec, const char *name, const char *text,
                            const kv_mark *mark, kv_diag *diag) KV_MUST_USE;
+/* Whether the settings agree with one another; kv_request_open does the same without a mark. */
+kv_err kv_request_spec_check(const kv_request_spec *spec, const kv_mark *mark,
+                             kv_diag *diag) KV_MUST_USE;
 /* What describes a setting, common or of the format; NULL: there is none of that name. */
 const kv_param *kv_request_spec_param(const kv_request_spec *spec, const char *name);
 void kv_request_spec_fini(kv_request_spec *spec);

@@ -166,7 +166,7 @@ static kv_err probe(const char *path, const kv_request_format **out, kv_diag *di
                         : kv_fail(diag, KV_ERR_INPUT, &(kv_mark){path, 0, 0}, "%s",
                                   bytes == 0 ? "is empty, expected a request trace"
                                              : "not a request trace that is known by its "
-                                               "looks: name its format");
+                                               "looks: name its format (`kvsim list traces`)");
 }
 
 static kv_err find_format(const char *path, const char *name, const kv_request_format **out,
@@ -184,7 +184,8 @@ static kv_err find_format(const char *path, const char *name, const kv_request_f
     for (int i = 0; i < FORMATS; i++)
         names[i] = format_table[i]->name;
     const char *near = kv_nearest(name, names, FORMATS);
-    return kv_fail(diag, KV_ERR_INPUT, NULL, "there is no request format '%s'%s%s%s", name,
+    return kv_fail(diag, KV_ERR_INPUT, NULL,
+                   "there is no request format '%s'%s%s%s; `kvsim list traces` names them", name,
                    near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
 }
 

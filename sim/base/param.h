@@ -32,7 +32,8 @@ enum {
     KV_PARAM_SWEEP = 1,    /* a list of values is a dimension of the grid */
     KV_PARAM_REQUIRED = 2, /* no default: must be given */
     KV_PARAM_BUDGET = 4,   /* how much is kept: what a footprint curve runs over */
-    KV_PARAM_OPEN_MIN = 8  /* the lower bound itself is not allowed */
+    KV_PARAM_OPEN_MIN = 8, /* the lower bound itself is not allowed */
+    KV_PARAM_ODD = 16      /* odd numbers only: for the schema; whoever has the setting checks it */
 };
 
 /* One setting. */

@@ -141,6 +141,62 @@ const kv_serving_part kv_serving_parts[KV_SERVING_PARTS] = {
     {"trace_events", "What a trace of events shows", trace_params, AT(trace_events)},
 };
 
+static const char *queue_name(int i)
+{
+    const kv_queue_order *order = kv_queue_order_all()[i];
+    return order != NULL ? order->name : NULL;
+}
+
+static const char *routing_name(int i)
+{
+    const kv_routing *routing = kv_routing_all()[i];
+    return routing != NULL ? routing->name : NULL;
+}
+
+static const char *replacement_name(int i)
+{
+    const kv_replacement *replacement = kv_replacement_all()[i];
+    return replacement != NULL ? replacement->name : NULL;
+}
+
+const kv_serving_choice kv_serving_choices[] = {{"scheduler", "queue", queue_name},
+                                                {"scheduler", "routing", routing_name},
+                                                {"prefix_cache", "replacement", replacement_name},
+                                                {"tiers", "replacement", replacement_name},
+                                                {NULL, NULL, NULL}};
+
+const kv_serving_choice *kv_serving_choice_find(const char *part, const char *name)
+{
+    for (const kv_serving_choice *c = kv_serving_choices; c->part != NULL; c++)
+        if (strcmp(c->part, part) == 0 && strcmp(c->name, name) == 0)
+            return c;
+    return NULL;
+}
+
+/* A name that is in its table, if there is one for the setting. */
+static kv_err check_choice(int number, const kv_param *param, const kv_node *value, kv_diag *diag)
+{
+    enum { MOST = 64 };
+    const char *part = number < KV_SERVING_PARTS ? kv_serving_parts[number].name : "tiers";
+    const char *text = kv_node_text(value, NULL), *name[MOST];
+    const kv_serving_choice *choice = kv_serving_choice_find(part, param->name);
+    char all[512] = "";
+    int names = 0;
+    if (choice == NULL || text == NULL)
+        return KV_OK;
+    for (; names < MOST && (name[names] = choice->option(names)) != NULL; names++) {
+        size_t used = strlen(all);
+        if (strcmp(name[names], text) == 0)
+            return KV_OK;
+        snprintf(all + used, sizeof all - used, "%s%s", names > 0 ? ", " : "", name[names]);
+    }
+    const char *near = kv_nearest(text, name, names);
+    kv_mark mark = kv_node_mark(value);
+    return kv_fail(diag, KV_ERR_INPUT, &mark, "%s: there is no '%s'%s%s%s; expected one of %s",
+                   param->name, text, near != NULL ? ", did you mean '" : "",
+                   near != NULL ? near : "", near != NULL ? "'?" : "", all);
+}
+
 /* Keys of the section that are no scalars. */
 static const char *const others[] = {
     "requests",  "model",        "device",  "policies",  "chunk_size",   "tensor_parallel_link",
@@ -344,6 +400,19 @@ static const kv_node *picked_model(const kv_serving_plan *plan, int combination)
     return kv_node_at(plan->model_node, slower % plan->models);
 }
 
+static kv_err no_setting(const kv_param *params, const char *part, const char *key,
+                         const kv_mark *mark, kv_diag *diag)
+{
+    const char *name[64];
+    int names = 0;
+    for (const kv_param *p = params; p->name != NULL && names < 64; p++)
+        name[names++] = p->name;
+    const char *near = kv_nearest(key, name, names);
+    return kv_fail(diag, KV_ERR_INPUT, mark, "%s has no setting '%s'%s%s%s", part, key,
+                   near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
+                   near != NULL ? "'?" : "");
+}
+
 /* Fills a struct from one mapping of the grid. */
 static kv_err fill(const kv_serving_plan *plan, int number, const char *name,
                    const kv_param *params, int combination, void *config, kv_diag *diag)
@@ -358,11 +427,13 @@ static kv_err fill(const kv_serving_plan *plan, int number, const char *name,
         if (param == NULL && number == 0)
             continue;
         if (param == NULL)
-            return kv_fail(diag, KV_ERR_INPUT, &mark, "%s has no setting '%s'", name, key);
+            return no_setting(params, name, key, &mark, diag);
         const kv_node *value = kv_grid_pick(&plan->grid[number], picked_one, i);
         err = kv_param_parse(param, config, value, diag);
         if (err == KV_OK)
             err = kv_param_resolve(param, config, value, diag);
+        if (err == KV_OK)
+            err = check_choice(number, param, value, diag);
     }
     return err;
 }
@@ -386,25 +457,14 @@ static kv_err fill_all(const kv_serving_plan *plan, int combination, kv_serving_
 /* --- Points
  * ------------------------------------------------------------------------------------------ */
 
-static kv_err find_policies(kv_serving_point *point, const kv_node *map, kv_diag *diag)
+/* The names were looked up when they were read. */
+static void find_policies(kv_serving_point *point)
 {
     const kv_serving_config *c = &point->config;
     kv_serving_settings *s = &point->settings;
-    kv_mark mark = kv_node_mark(map);
     s->order = kv_queue_order_find(c->scheduler.queue);
     s->routing = kv_routing_find(c->scheduler.routing);
     s->replacement = kv_replacement_find(c->prefix_cache.replacement);
-    if (s->order == NULL)
-        return kv_fail(diag, KV_ERR_INPUT, &mark, "scheduler.queue: there is no order '%s'",
-                       c->scheduler.queue);
-    if (s->routing == NULL)
-        return kv_fail(diag, KV_ERR_INPUT, &mark, "scheduler.routing: there is no routing '%s'",
-                       c->scheduler.routing);
-    if (s->replacement == NULL)
-        return kv_fail(diag, KV_ERR_INPUT, &mark,
-                       "prefix_cache.replacement: there is no policy '%s'",
-                       c->prefix_cache.replacement);
-    return KV_OK;
 }
 
 /* blocks = (memory x utilisation - weights / TP - activations - reserve) / bytes per block of the
@@ -583,9 +643,6 @@ static kv_err copy_tiers(const kv_serving_plan *plan, kv_serving_point *point, k
             return kv_fail(diag, KV_ERR_INPUT, &mark,
                            "tier %s: expected room for 1 to 4e9 blocks of %.0f bytes",
                            s->tier[t].name, kv_serving_cached_bytes(s));
-        if (s->tier[t].replacement == NULL)
-            return kv_fail(diag, KV_ERR_INPUT, &mark, "tier %s: '%s' cannot be its replacement",
-                           s->tier[t].name, c->replacement);
     }
     kv_mark mark = kv_node_mark(plan->map);
     if (s->swap && s->tiers == 0)
@@ -636,7 +693,7 @@ kv_err kv_serving_plan_point(const kv_serving_plan *plan, int combination, kv_se
     if (err == KV_OK)
         out->hardware = hardware;
     if (err == KV_OK)
-        err = find_policies(out, plan->map, diag);
+        find_policies(out);
     if (err == KV_OK)
         err = parse_chunk(plan, combination, out, diag);
     if (err == KV_OK)

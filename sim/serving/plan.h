@@ -78,6 +78,16 @@ enum {
 extern const kv_serving_part kv_serving_parts[KV_SERVING_PARTS];
 extern const kv_param kv_tier_params[];
 
+/* Settings whose values are names from a table of policies. */
+typedef struct kv_serving_choice {
+    const char *part, *name;      /* of the mapping ("tiers": each of them) and the setting */
+    const char *(*option)(int i); /* the i-th name, NULL behind the last */
+} kv_serving_choice;
+
+extern const kv_serving_choice kv_serving_choices[]; /* part NULL ends it */
+/* The choice that a setting of a mapping is, or NULL. */
+const kv_serving_choice *kv_serving_choice_find(const char *part, const char *name);
+
 /* One combination, ready to run. */
 typedef struct kv_serving_point {
     kv_serving_config config;

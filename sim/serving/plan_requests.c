@@ -63,6 +63,45 @@ static kv_err check_lists(const kv_serving_plan *plan, const kv_node *map, kv_di
     return KV_OK;
 }
 
+/* An error of no place is one of what stands here; of a trace, it was asked for here. */
+static kv_err locate(kv_err err, const kv_node *node, kv_diag *diag)
+{
+    kv_mark mark = kv_node_mark(node);
+    if (diag->path[0] != '\0')
+        return kv_fail_from(diag, &mark);
+    kv_diag words = *diag;
+    *diag = (kv_diag){.code = KV_OK};
+    return kv_fail(diag, err, &mark, "%s", words.text);
+}
+
+/* There is a file, or a format that needs none, and its name can be found out. */
+static kv_err check_named(const kv_node *map, const char *file, const char *format, kv_diag *diag)
+{
+    static const char *const keys[] = {"file", "format"};
+    kv_mark mark = kv_node_mark(map);
+    const kv_request_format *found = format != NULL ? kv_request_format_find(format) : NULL;
+    if (format != NULL && found == NULL)
+        return KV_OK; /* said better later */
+    if (file != NULL && strcmp(file, "-") == 0 && format == NULL)
+        return kv_fail(diag, KV_ERR_INPUT, &mark,
+                       "requests: standard input needs its `format` (`kvsim list traces`)");
+    if (file != NULL || (found != NULL && found->no_file))
+        return KV_OK;
+    for (int i = 0; i < kv_node_count(map); i++)
+        if (!is_file_or_format(kv_node_key(map, i)) &&
+            kv_param_find(kv_request_params, kv_node_key(map, i)) == NULL &&
+            kv_nearest(kv_node_key(map, i), keys, 2) != NULL) {
+            mark = kv_node_key_mark(map, i);
+            return kv_fail(diag, KV_ERR_INPUT, &mark,
+                           "requests has no setting '%s', did you mean '%s'?", kv_node_key(map, i),
+                           kv_nearest(kv_node_key(map, i), keys, 2));
+        }
+    return kv_fail(diag, KV_ERR_INPUT, &mark,
+                   "requests: `file` is missing%s%s; expected a trace, or `format: synth`, which "
+                   "makes requests up",
+                   format != NULL ? " for format " : "", format != NULL ? format : "");
+}
+
 kv_err kv__plan_requests_init(kv_serving_plan *plan, kv_diag *diag)
 {
     const kv_node *map = plan->grid[KV_SERVING_REQUESTS].map;
@@ -74,6 +113,9 @@ kv_err kv__plan_requests_init(kv_serving_plan *plan, kv_diag *diag)
         err = scalar(format, "format", &format_text, diag);
     if (err != KV_OK)
         return err;
+    err = check_named(map, file_text, format_text, diag);
+    if (err != KV_OK)
+        return err;
     mark = kv_node_mark(file != NULL ? file : map);
     char *directory = kv_path_directory(mark.path != NULL ? mark.path : "");
     char *path = file_text != NULL && directory != NULL && strcmp(file_text, "-") != 0
@@ -82,6 +124,8 @@ kv_err kv__plan_requests_init(kv_serving_plan *plan, kv_diag *diag)
     err = kv_request_spec_init(&plan->requests, path != NULL ? path : file_text, format_text, diag);
     free(path);
     free(directory);
+    if (err != KV_OK)
+        return locate(err, format != NULL ? format : file != NULL ? file : map, diag);
     if (err == KV_OK)
         err = check_lists(plan, map, diag);
     return err == KV_OK
@@ -95,8 +139,10 @@ kv_err kv__plan_requests_pick(const kv_serving_plan *plan, int combination, kv_r
     const kv_request_spec *spec = &plan->requests;
     *out = (kv_request_spec){0};
     kv_err err = kv_request_spec_init(out, spec->path, spec->format->name, diag);
-    return err == KV_OK ? set_requests(out, &plan->grid[KV_SERVING_REQUESTS], combination, "", diag)
-                        : err;
+    kv_mark mark = kv_node_mark(plan->grid[KV_SERVING_REQUESTS].map);
+    if (err == KV_OK)
+        err = set_requests(out, &plan->grid[KV_SERVING_REQUESTS], combination, "", diag);
+    return err == KV_OK ? kv_request_spec_check(out, &mark, diag) : err;
 }
 
 bool kv__plan_requests_once(const kv_serving_plan *plan)
