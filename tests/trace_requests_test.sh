@@ -119,6 +119,32 @@ expect_status 'to its end' 0 "$KVSIM" run agents.yaml -o again.db
 awk '$2 == "full" { found = $5 == 10 && $6 == 0 } END { exit !found }' out
 report 'with all its requests' $?
 
+# Converted, it is the same loop: the file holds sessions, sub-agents and think times.
+expect_status 'sessions are converted' 0 "$KVSIM" trace convert -s session_arrivals=even -s session_rate=0.01 \
+    agents agents.jsonl
+contains 'and it is said how to replay them' 'loop: closed' words
+sed 's/  requests:.*/  requests: {file: agents.jsonl, format: mooncake, loop: closed}/' agents.yaml >converted.yaml
+"$KVSIM" run -q agents.yaml -o agents1.db && "$KVSIM" run agents.yaml -o agents1.db 2>words | grep full >original
+expect_status 'a converted closed loop is served' 0 "$KVSIM" run converted.yaml -o agents2.db
+grep full out | cmp -s - original
+report 'as the sessions themselves' $?
+sed 's/loop: closed/loop: open/' converted.yaml >open.yaml
+"$KVSIM" run open.yaml -o agents3.db 2>words | grep full | cmp -s - original
+report 'and not as in the open loop' $((1 - $?))
+expect_status 'to CSV' 0 "$KVSIM" trace convert agents agents.csv
+contains 'which loses the loop and says so' 'open loop only and holds no sub-agents' words
+row='"input_length": 9, "output_length": 1, "session_id": 1'
+for case in "is there twice!{\"timestamp\": 0, $row, \"turn\": 0}
+{\"timestamp\": 1, $row, \"turn\": 0}" "not in the trace before it!{\"timestamp\": 0, $row, \"turn\": 0}
+{\"timestamp\": 1, $row, \"turn\": 2, \"delay\": 1}" "sort the trace!{\"timestamp\": 5, $row, \"turn\": 0}
+{\"timestamp\": 1, $row, \"turn\": 1}" "no arrival time!{\"timestamp\": 5, $row, \"turn\": 0}
+{$row, \"turn\": 1}"; do
+    printf '%s\n' "${case#*!}" >wrong.jsonl
+    expect_status "refused: ${case%%!*}" 2 "$KVSIM" trace verify -s loop=closed wrong.jsonl
+    contains 'at its line' 'wrong.jsonl:2: ' words
+    contains 'with these words' "${case%%!*}" words
+done
+
 # A long trace through a pipe, with little more address space than the program needs to start. (One that
 # is instrumented needs much more to start, and is not asked.)
 limit=600000

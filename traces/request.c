@@ -114,6 +114,12 @@ static bool is_drawn(const kv_request_options *o)
     return !is_recorded(o) && o->arrivals != KV_ARRIVALS_TOGETHER;
 }
 
+bool kv_request_spec_waits(const kv_request_spec *spec)
+{
+    const kv_request_format *format = spec->format;
+    return format->completed != NULL && (format->waits == NULL || format->waits(spec->config));
+}
+
 kv_err kv_request_spec_check(const kv_request_spec *spec, const kv_mark *mark, kv_diag *diag)
 {
     const kv_request_options *o = &spec->options;
@@ -122,9 +128,9 @@ kv_err kv_request_spec_check(const kv_request_spec *spec, const kv_mark *mark, k
         wrong = "drawn arrivals need `rate`, in requests per second";
     else if (!is_drawn(o) && o->rate != 0)
         wrong = "`rate` needs `arrivals: poisson`, `gamma` or `even`: none are drawn now";
-    else if (!is_recorded(o) && spec->format->completed != NULL)
-        wrong = "this format has sessions: set `session_rate` instead of `arrivals`";
-    else if (o->sort_window > 0 && spec->format->completed != NULL)
+    else if (!is_recorded(o) && kv_request_spec_waits(spec))
+        wrong = "here sessions say when turns arrive: set `session_rate` instead of `arrivals`";
+    else if (o->sort_window > 0 && kv_request_spec_waits(spec))
         wrong = "this format is in order by itself: leave `sort_window` out";
     if (wrong == NULL)
         return KV_OK;
@@ -234,7 +240,8 @@ static kv_err check_blocks(kv_request_reader *reader, const kv_request *r, const
                            kv_diag *diag)
 {
     const kv_request_format *format = reader->spec->format;
-    if (reader->spec->options.unnamed_blocks || format->completed != NULL || format->no_file)
+    if (reader->spec->options.unnamed_blocks || kv_request_spec_waits(reader->spec) ||
+        format->no_file)
         return KV_OK;
     int32_t size = r->block_count > 0 ? r->block_tokens : reader->block_tokens;
     int32_t whole = size > 0 ? r->prompt_tokens / size : 0;
@@ -291,7 +298,7 @@ static kv_err check(kv_request_reader *reader, const kv_request *r, kv_diag *dia
         return kv_fail(diag, KV_ERR_INPUT, &mark,
                        "the trace records no arrival times: set `arrivals: poisson` (or `gamma`, "
                        "`even`) and `rate`");
-    bool in_order = reader->window != NULL || reader->spec->format->completed != NULL;
+    bool in_order = reader->window != NULL || kv_request_spec_waits(reader->spec);
     if (is_recorded(o) && !in_order && r->arrival_ns < reader->last_ns)
         return unsorted(reader, r->arrival_ns, diag);
     return check_blocks(reader, r, &mark, diag);
@@ -481,7 +488,7 @@ kv_err kv_request_peek(kv_request_reader *reader, int64_t *arrival_ns, kv_diag *
 {
     if (reader->failed != KV_OK)
         return reader->failed;
-    if (reader->spec->format->peek != NULL)
+    if (reader->spec->format->peek != NULL && kv_request_spec_waits(reader->spec))
         return peek_format(reader, arrival_ns, diag);
     if (!reader->looked_ahead) {
         kv_err err = take(reader, &reader->ahead, diag);
@@ -496,7 +503,7 @@ kv_err kv_request_peek(kv_request_reader *reader, int64_t *arrival_ns, kv_diag *
 void kv_request_completed(kv_request_reader *reader, uint64_t session, int32_t turn, int64_t end_ns)
 {
     const kv_request_format *format = reader->spec->format;
-    if (format->completed == NULL || session == KV_NO_SESSION)
+    if (session == KV_NO_SESSION || !kv_request_spec_waits(reader->spec))
         return;
     double recorded = (double)end_ns * reader->spec->options.speedup;
     int64_t recorded_ns = reader->spec->options.speedup == 1 ? end_ns : llround(recorded);

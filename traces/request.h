@@ -118,6 +118,8 @@ kv_err kv_request_spec_init(kv_request_spec *spec, const char *path, const char 
 /* Sets one setting, common or of the format, from text. Columns are set as "columns.arrival". */
 kv_err kv_request_spec_set(kv_request_spec *spec, const char *name, const char *text,
                            const kv_mark *mark, kv_diag *diag) KV_MUST_USE;
+/* Whether the format keeps the order of arrival by itself, as sessions do. */
+bool kv_request_spec_waits(const kv_request_spec *spec);
 /* Whether the settings agree with one another; kv_request_open does the same without a mark. */
 kv_err kv_request_spec_check(const kv_request_spec *spec, const kv_mark *mark,
                              kv_diag *diag) KV_MUST_USE;
@@ -184,6 +186,8 @@ struct kv_request_format {
     /* See kv_request_completed; times as `next` gives them. Such a format keeps the order of
      * arrival by itself. Default: there are no sessions that could wait. */
     void (*completed)(void *state, uint64_t session, int32_t turn, int64_t end_ns);
+    /* Whether `peek` and `completed` apply under these settings. Default: if there are any. */
+    bool (*waits)(const void *config);
     /* Where the last request of `next` stands. Default: the line of the file that was read last. */
     kv_mark (*mark)(const void *state);
     /* Writes what stands before the first request (default: nothing) and a request, so that reading

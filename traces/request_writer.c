@@ -69,6 +69,11 @@ kv_err kv_request_write(kv_request_writer *writer, const kv_request *request, co
     return kv_fail(diag, KV_ERR_IO, NULL, "writing the trace failed: %s", strerror(errno));
 }
 
+const kv_request_format *kv_request_writer_format(const kv_request_writer *writer)
+{
+    return writer->format;
+}
+
 kv_err kv_request_writer_close(kv_request_writer *writer, bool keep, kv_diag *diag)
 {
     if (writer == NULL)

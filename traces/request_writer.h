@@ -15,6 +15,8 @@ kv_err kv_request_writer_open(const char *path, const char *format_name, kv_requ
 /* tenant: its name, NULL if it has none. */
 kv_err kv_request_write(kv_request_writer *writer, const kv_request *request, const char *tenant,
                         kv_diag *diag) KV_MUST_USE;
+/* What it writes. */
+const kv_request_format *kv_request_writer_format(const kv_request_writer *writer);
 /* Completes the file, or removes it if it is not to be kept. Frees the writer in any case. */
 kv_err kv_request_writer_close(kv_request_writer *writer, bool keep, kv_diag *diag);
 

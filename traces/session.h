@@ -41,7 +41,8 @@ typedef struct kv__session {
     uint64_t name;  /* unique among the sessions of a reader */
     bool anonymous; /* a single request that belongs to no session */
     int32_t block_tokens;
-    int64_t start_ns; /* set by kv__sessions */
+    bool contents;    /* names of blocks tell contents, see kv_request.names_contents */
+    int64_t start_ns; /* set by kv__sessions, but for KV_SESSIONS_RECORDED */
     kv__turn *turn;
     int32_t turns, turns_allocated;
     int32_t given; /* turns given out */
@@ -62,7 +63,8 @@ typedef enum kv__session_arrivals {
     KV_SESSIONS_POISSON,
     KV_SESSIONS_GAMMA,
     KV_SESSIONS_EVEN,
-    KV_SESSIONS_TOGETHER
+    KV_SESSIONS_TOGETHER,
+    KV_SESSIONS_RECORDED /* as `load` says: for formats that record it, no setting */
 } kv__session_arrivals;
 
 /* First member of their configuration: how sessions start and how their turns follow. */

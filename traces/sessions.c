@@ -110,7 +110,8 @@ kv_err kv__sessions_init(kv__sessions *sessions, const kv__session_config *confi
     static const kv__gaps gaps[] = {[KV_SESSIONS_POISSON] = KV_GAPS_POISSON,
                                     [KV_SESSIONS_GAMMA] = KV_GAPS_GAMMA,
                                     [KV_SESSIONS_EVEN] = KV_GAPS_EVEN,
-                                    [KV_SESSIONS_TOGETHER] = KV_GAPS_EVEN};
+                                    [KV_SESSIONS_TOGETHER] = KV_GAPS_EVEN,
+                                    [KV_SESSIONS_RECORDED] = KV_GAPS_EVEN};
     kv__arrivals_config starts = {.gaps = gaps[config->arrivals],
                                   .rate = config->rate,
                                   .burstiness = config->burstiness,
@@ -210,7 +211,8 @@ static kv_err look_ahead(kv__sessions *s, kv_diag *diag)
     for (int32_t i = 0; i < s->ahead.lines; i++)
         s->ahead.line[i].count = 0; /* the lines are played again from their beginning */
     bool together = s->config.arrivals == KV_SESSIONS_TOGETHER;
-    s->ahead.start_ns = together ? 0 : kv__arrivals_next(&s->starts);
+    if (s->config.arrivals != KV_SESSIONS_RECORDED)
+        s->ahead.start_ns = together ? 0 : kv__arrivals_next(&s->starts);
     s->has_ahead = true;
     return KV_OK;
 }
@@ -313,6 +315,7 @@ static void play_prompt(kv__session *session, const kv__turn *turn, kv_request *
     out->blocks = line->count > 0 ? line->block : NULL;
     out->block_count = line->count;
     out->block_tokens = line->count > 0 ? session->block_tokens : 0;
+    out->names_contents = session->contents;
 }
 
 kv_err kv__sessions_next(void *state, kv_request *out, kv_diag *diag)

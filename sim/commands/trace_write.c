@@ -6,15 +6,47 @@
 #include "sim/commands/trace_requests.h"
 #include "traces/request_writer.h"
 
-static kv_err copy_requests(kv_request_reader *reader, kv_request_writer *writer, kv_diag *diag)
+#include <stdio.h>
+
+/* What of the requests not every format holds. */
+typedef struct written {
+    bool follow; /* turns that follow others after a think time */
+    bool agents; /* sub-agents */
+} written;
+
+static kv_err copy_requests(kv_request_reader *reader, kv_request_writer *writer, written *what,
+                            kv_diag *diag)
 {
     kv_request request;
     kv_err err = KV_OK;
     while (err == KV_OK && (err = kv_request_next(reader, &request, diag)) == KV_OK) {
+        what->follow |= request.think_time_ns >= 0 && request.after_turn >= 0;
+        what->agents |= request.agent > 0;
         err = kv_request_write(writer, &request, kv_request_tenant(reader, request.tenant), diag);
         kv_request_completed(reader, request.session, request.turn, request.arrival_ns);
     }
     return err == KV_END ? KV_OK : err;
+}
+
+/* What becomes of the closed loop of sessions. */
+static void tell_of_sessions(const written *what, const kv_request_writer *writer,
+                             const char *output, const kv_trace_options *o)
+{
+    const kv_request_format *format = kv_request_writer_format(writer);
+    bool loops = kv_param_find(format->params, "loop") != NULL;
+    if (o->quiet || !what->follow)
+        return;
+    if (loops)
+        fprintf(
+            stderr,
+            "kvsim: %s: arrivals are those of the open loop; think times are beside them, `loop: "
+            "closed` replays them\n",
+            output);
+    else
+        fprintf(stderr,
+                "kvsim: %s: %s replays sessions in the open loop only%s; the format mooncake keeps "
+                "the closed loop\n",
+                output, format->name, what->agents ? " and holds no sub-agents" : "");
 }
 
 static kv_err write_trace(const kv_request_spec *spec, const char *output,
@@ -22,13 +54,16 @@ static kv_err write_trace(const kv_request_spec *spec, const char *output,
 {
     kv_request_reader *reader = NULL;
     kv_request_writer *writer = NULL;
+    written what = {false, false};
     kv_err err = kv_request_open(spec, &reader, diag);
     if (err == KV_OK)
         err = kv_request_writer_open(output, o->to, &writer, diag);
     if (err == KV_OK)
-        err = copy_requests(reader, writer, diag);
+        err = copy_requests(reader, writer, &what, diag);
     if (err == KV_OK && kv_request_get_counts(reader)->requests == 0)
         err = kv_fail(diag, KV_ERR_INPUT, &(kv_mark){spec->path, 0, 0}, "holds no requests");
+    if (err == KV_OK)
+        tell_of_sessions(&what, writer, output, o);
     kv_err closing = kv_request_writer_close(writer, err == KV_OK, diag);
     if (err == KV_OK && closing == KV_OK)
         kv__trace_warn_of_skips(reader, spec->path != NULL ? spec->path : spec->format->name, o);

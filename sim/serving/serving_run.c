@@ -191,7 +191,7 @@ static kv_err foresee(kv_serving_point *point, kv_diag *diag)
     if (err != KV_OK)
         return err;
     kv_serving_source source = kv_serving_reader(reader);
-    bool by_turn = point->requests.format->completed != NULL;
+    bool by_turn = kv_request_spec_waits(&point->requests);
     err = kv_foresight_read(settings, &source, by_turn, &settings->foresight, diag);
     kv_request_close(reader);
     return err;

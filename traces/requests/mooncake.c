@@ -4,6 +4,7 @@
 
 #include "traces/field.h"
 #include "traces/json_text.h"
+#include "traces/recorded_sessions.h"
 #include "traces/request_format.h"
 
 #include <inttypes.h>
@@ -13,21 +14,37 @@
 static int probe(const char *path, const char *head, size_t head_bytes);
 static kv_err open(void *state, const kv_request_env *env, kv_diag *diag);
 static kv_err next(void *state, kv_request *out, kv_diag *diag);
+static kv_err peek(void *state, int64_t *arrival_ns, kv_diag *diag);
+static void completed(void *state, uint64_t session, int32_t turn, int64_t end_ns);
+static bool is_closed(const void *config);
 static void close(void *state);
 static void write_row(FILE *out, const kv_request *request, const char *tenant);
 
 typedef struct mooncake_config {
     long long block_tokens;
+    int closed; /* 0: open loop, 1: closed loop */
 } mooncake_config;
 
 typedef struct mooncake {
+    kv__recorded recorded; /* in the closed loop */
     kv_request_env env;
     uint64_t *blocks; /* [allocated] of the current request */
     size_t allocated;
     size_t taken; /* ids that take_ids has put into blocks */
 } mooncake;
 
-static const kv_param params[] = {{.name = "block_tokens",
+static const char *const loop_choices[] = {"open", "closed", NULL};
+
+static const kv_param params[] = {{.name = "loop",
+                                   .type = KV_CHOICE,
+                                   .offset = offsetof(mooncake_config, closed),
+                                   .fallback = "open",
+                                   .choices = loop_choices,
+                                   .flags = KV_PARAM_SWEEP,
+                                   .help =
+                                       "open: turns arrive when recorded; closed: `delay` after "
+                                       "the answer before, if rows have session_id and turn"},
+                                  {.name = "block_tokens",
                                    .type = KV_INT,
                                    .offset = offsetof(mooncake_config, block_tokens),
                                    .fallback = "512",
@@ -38,8 +55,9 @@ static const kv_param params[] = {{.name = "block_tokens",
                                   {.name = NULL}};
 
 /* Beside the four keys of the published traces, `session_id` (number or text), `turn` and `delay`
- * (ms since the answer before), which other tools add and kvsim writes, and `hashes` ("content":
- * hash_ids name contents alone); further keys are ignored. */
+ * (ms since the answer before), which other tools add and kvsim writes; `agent` and `after` (the
+ * turn that is followed, null: none; the one before if not given), which kvsim writes where there
+ * are sub-agents; `hashes` ("content": hash_ids name contents alone). Further keys are ignored. */
 KV_REQUEST_FORMAT_DEFINE(mooncake) = {
     .name = "mooncake",
     .brief = "one JSON object per line: timestamp (ms), input_length, output_length, hash_ids",
@@ -51,6 +69,9 @@ KV_REQUEST_FORMAT_DEFINE(mooncake) = {
     .probe = probe,
     .open = open,
     .next = next,
+    .peek = peek,
+    .completed = completed,
+    .waits = is_closed,
     .write = write_row,
     .close = close,
 };
@@ -60,15 +81,51 @@ static int probe(const char *path, const char *head, size_t head_bytes)
     return kv__json_lines_probe(head, "\"input_length\"");
 }
 
+static kv_err next_row(void *state, kv_request *out, kv_diag *diag);
+static kv_mark mark_of(const void *state);
+
 static kv_err open(void *state, const kv_request_env *env, kv_diag *diag)
 {
-    ((mooncake *)state)->env = *env;
-    return KV_OK;
+    mooncake *s = state;
+    s->env = *env;
+    return is_closed(env->config)
+               ? kv__recorded_init(&s->recorded, &s->env, next_row, mark_of, s, diag)
+               : KV_OK;
 }
 
 static void close(void *state)
 {
-    free(((mooncake *)state)->blocks);
+    mooncake *s = state;
+    if (is_closed(s->env.config))
+        kv__recorded_fini(&s->recorded);
+    free(s->blocks);
+}
+
+static bool is_closed(const void *config)
+{
+    return ((const mooncake_config *)config)->closed == 1;
+}
+
+static kv_mark mark_of(const void *state)
+{
+    return kv__text_mark(((const mooncake *)state)->env.text);
+}
+
+static kv_err next(void *state, kv_request *out, kv_diag *diag)
+{
+    mooncake *s = state;
+    return is_closed(s->env.config) ? kv__recorded_next(&s->recorded, out, diag)
+                                    : next_row(s, out, diag);
+}
+
+static kv_err peek(void *state, int64_t *arrival_ns, kv_diag *diag)
+{
+    return kv__recorded_peek(&((mooncake *)state)->recorded, arrival_ns, diag);
+}
+
+static void completed(void *state, uint64_t session, int32_t turn, int64_t end_ns)
+{
+    kv__sessions_completed(&((mooncake *)state)->recorded.sessions, session, turn, end_ns);
 }
 
 /* Tokens per block: what the row says, else the setting. */
@@ -215,6 +272,15 @@ static kv_err read_session(const json_t *row, const kv__json_place *place, kv_re
     if (err == KV_OK && turn != NULL && !json_is_null(turn))
         err = kv__json_tokens(row, "turn", place, &out->turn, diag);
     out->after_turn = out->turn - 1;
+    const json_t *after = json_object_get(row, "after"), *agent = json_object_get(row, "agent");
+    if (err == KV_OK && json_is_null(after))
+        out->after_turn = -1;
+    else if (err == KV_OK && after != NULL)
+        err = kv__json_tokens(row, "after", place, &out->after_turn, diag);
+    if (err == KV_OK && agent != NULL)
+        err = kv__json_tokens(row, "agent", place, &out->agent, diag);
+    if (err == KV_OK && out->agent >= KV_AGENTS_MOST)
+        return kv_fail(diag, KV_ERR_INPUT, &place->mark, "'agent' is above %d", KV_AGENTS_MOST - 1);
     return err;
 }
 
@@ -246,7 +312,7 @@ static kv_err read_row(mooncake *s, const json_t *row, const kv__json_place *pla
     return err == KV_END ? KV_OK : err;
 }
 
-static kv_err next(void *state, kv_request *out, kv_diag *diag)
+static kv_err next_row(void *state, kv_request *out, kv_diag *diag)
 {
     mooncake *s = state;
     char *line;
@@ -285,6 +351,12 @@ static void write_row(FILE *out, const kv_request *r, const char *tenant)
     if (r->session != KV_NO_SESSION)
         fprintf(out, ", \"session_id\": %" PRIu64 ", \"turn\": %" PRId32, r->session & INT64_MAX,
                 r->turn);
+    if (r->session != KV_NO_SESSION && r->agent > 0)
+        fprintf(out, ", \"agent\": %" PRId32, r->agent);
+    if (r->session != KV_NO_SESSION && r->after_turn < 0 && r->turn > 0)
+        fputs(", \"after\": null", out);
+    else if (r->session != KV_NO_SESSION && r->after_turn != r->turn - 1)
+        fprintf(out, ", \"after\": %" PRId32, r->after_turn);
     if (r->think_time_ns >= 0) {
         fputs(", \"delay\": ", out);
         kv__write_time(out, r->think_time_ns, KV_UNIT_MS);
