@@ -61,6 +61,28 @@ def bare(folder):
     return path
 
 
+def test_retaining(folder):
+    """Scores of an example come from the others alone, and find what was planted in all of them."""
+    path = os.path.join(folder, "retaining.h5")
+    shutil.copy(TINY, path)
+    before = kvsim_extras.retaining(path)
+    with h5py.File(path, "r+") as f:
+        e = f["examples/0000"]
+        row = int(e["turns"][0][1]) - 1  # predicts the first answer: no feature of the prompt's other tokens
+        e["q"][:, :, row] = -e["q"][:, :, row].astype(np.float32)
+    after = kvsim_extras.retaining(path)
+    rest = [t for t in range(before["0000"].shape[2]) if t != row]
+    own = np.abs(before["0000"][:, :, rest] - after["0000"][:, :, rest]).max()
+    other = np.abs(before["0001"] - after["0001"]).max()
+    # Means over all features move a little with one query; what was learned from the row moves the others.
+    report(own < 0.05 * other, "an example's own answers do not move its scores", f"{own} {other}")
+    got = subprocess.run([sys.executable, kvsim_extras.__file__, "retaining", path], capture_output=True, text=True)
+    with h5py.File(path, "r") as f:
+        same = np.abs(f["examples/0001/token_scores"][:] - after["0001"]).max()
+    report(got.returncode == 0 and same < 1e-3 * np.abs(after["0001"]).max(), "retaining adds them to the recording",
+           f"{got.stderr} {same}")
+
+
 def main():
     wants = [({"criticalkv": {"keep": 0.3, "window": 4}}, "record the dataset value_out"),
              ({"kvzip": {"keep": 0.3}}, "record the dataset reconstruction"),
@@ -120,6 +142,7 @@ def main():
         report(np.abs(filters[1, 1] - expected).max() < 1e-9,
                "Q-Filters directions are the mean over the group of minus the first singular vectors",
                str(filters[1, 1] - expected))
+        test_retaining(folder)
     print(f"1..{number}")
 
 

@@ -12,6 +12,7 @@
             x.prompt_scores(name, scores)                # prompt_compression; [prompt_len]
 
     kvsim_extras.py qfilters RECORDING.h5 FILTERS.h5     # qfilter
+    kvsim_extras.py retaining RECORDING.h5               # locret: token_scores learned from the recording
 
 Needs numpy and h5py.
 """
@@ -114,12 +115,78 @@ def qfilters(path):
     return out
 
 
+UNITS = 256  # of the hidden layer of a retaining head
+
+
+def _most_attention(e, layer, heads, scale):
+    """log of the most that any row which predicts an answer gives each token; -inf: no such row follows."""
+    k = e["k"][layer, heads.start * e["k"].shape[1] // e["q"].shape[1]].astype(np.float64)
+    q = e["q"][layer, heads].astype(np.float64)
+    recorded = {int(p): i for i, p in enumerate(e["query_pos"][:])}
+    most = np.full(len(k), -np.inf)
+    for row in sorted({r for _, start, end in e["turns"][:] for r in range(start - 1, end - 1)} & set(recorded)):
+        logits = scale * q[:, recorded[row]] @ k[:row + 1].T
+        probs = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probs /= probs.sum(axis=1, keepdims=True)
+        most[:row + 1] = np.maximum(most[:row + 1], np.log(probs.max(axis=0) + 1e-6))
+    return most
+
+
+def _features(e, layer, heads):
+    """Of each token: its query (mean over the group), key and value, as Locret's heads are given."""
+    kv_head = heads.start * e["k"].shape[1] // e["q"].shape[1]
+    tokens = e["k"].shape[2]
+    _need(e["q"].shape[2] == tokens, "retaining heads look at the queries of all tokens; record every row of q")
+    return np.concatenate([e["q"][layer, heads].astype(np.float64).mean(axis=0),
+                           e["k"][layer, kv_head].astype(np.float64), e["v"][layer, kv_head].astype(np.float64)], axis=1)
+
+
+def retaining(path):
+    """{example: [layers, kv_heads, tokens]}: what a head that was fitted on the other examples says each
+    token will be worth, log of the most attention that an answer gives it. After Locret (arXiv 2410.01805),
+    whose heads are trained on other texts; the hidden layer is drawn, not trained, so that a least squares
+    fit (ridge 1) is all. No example's scores depend on its own answers."""
+    with h5py.File(path, "r") as f:
+        layers, heads, kv_heads = (int(f.attrs[n]) for n in ("num_layers", "num_heads", "num_kv_heads"))
+        scale = float(f.attrs.get("scale", f.attrs["head_dim"] ** -0.5))
+        examples = f["examples"]
+        _need(len(examples) > 1, "retaining heads need at least two examples, one to learn from")
+        out = {n: np.zeros((layers, kv_heads, e["k"].shape[2])) for n, e in examples.items()}
+        for layer in range(layers):
+            for h in range(kv_heads):
+                group = slice(h * heads // kv_heads, (h + 1) * heads // kv_heads)
+                x = {n: _features(e, layer, group) for n, e in examples.items()}
+                every = np.concatenate(list(x.values()))
+                mean, spread = every.mean(axis=0), every.std(axis=0) + 1e-9
+                drawn = np.random.default_rng(0).normal(size=(every.shape[1], UNITS)) / np.sqrt(every.shape[1])
+                z = {n: np.concatenate([np.tanh((a - mean) / spread @ drawn), a, np.ones((len(a), 1))], axis=1)
+                     for n, a in x.items()}
+                gram, target = {}, {}
+                for n, e in examples.items():
+                    most = _most_attention(e, layer, group, scale)
+                    known = np.isfinite(most)
+                    gram[n], target[n] = z[n][known].T @ z[n][known], z[n][known].T @ most[known]
+                for n in examples:
+                    others = sum(g for m, g in gram.items() if m != n) + np.eye(len(gram[n]))
+                    out[n][layer, h] = z[n] @ np.linalg.solve(others, sum(t for m, t in target.items() if m != n))
+    return out
+
+
 def main():
-    parser = argparse.ArgumentParser(description="Q-Filters directions of a recording's queries.")
-    parser.add_argument("command", choices=["qfilters"])
+    parser = argparse.ArgumentParser(description="Finds in a recording what some policies need beside it.")
+    parser.add_argument("command", choices=["qfilters", "retaining"],
+                        help="qfilters: directions of its queries; retaining: adds learned token_scores")
     parser.add_argument("recording")
-    parser.add_argument("filters", help="ends in .h5: HDF5; else text, a line per layer")
+    parser.add_argument("filters", nargs="?", help="of qfilters: ends in .h5: HDF5; else text, a line per layer")
     args = parser.parse_args()
+    if (args.filters is None) == (args.command == "qfilters"):
+        parser.error("qfilters writes a second file, retaining adds to the recording")
+    if args.command == "retaining":
+        scores = retaining(args.recording)
+        with Extras(args.recording) as x:
+            for name, numbers in scores.items():
+                x.token_scores(name, numbers)
+        return 0
     filters = qfilters(args.recording)
     if args.filters.endswith((".h5", ".hdf5")):
         with h5py.File(args.filters, "w") as f:
