@@ -353,7 +353,7 @@ def test_policies(folder):
     limits = {"ttft_p99": 5, "tpot_p99": 0.15}
     wanted = {params: min(f["replicas"] for f in found if f["params"] == params and f["policy"] == policy
                           and keeps(f, limits)) for policy, params in share
-              if share[policy, params] >= 0.9}
+              if policy != "topk" and share[policy, params] >= 0.9}  # the oracle is no choice
     check("replicas of policies are those of brute force", done.returncode == 0 and wanted == {
         c["params"]: c["replicas"] for c in choices if c["verdict"] != "infeasible"}, wanted)
     best = min(wanted.values())
