@@ -108,9 +108,9 @@ kv_err kv_serving_rows_begin(kv_serving_rows *rows, int number, kv_diag *diag)
 
 kv_err kv_serving_rows_request(kv_serving_rows *rows, const kv_request_row *row, kv_diag *diag)
 {
-    kv__sql_bind(rows->insert[REQUEST], 1, "iidddddiit", rows->point_id, row->request,
+    kv__sql_bind(rows->insert[REQUEST], 1, "iidddddiiit", rows->point_id, row->request,
                  row->arrival_s, row->ttft_s, row->tpot_s, row->e2e_s, row->queue_s,
-                 row->cached_tokens, row->preemptions, row->status);
+                 row->cached_tokens, row->blended_tokens, row->preemptions, row->status);
     return kv__sql_run(rows->results, rows->insert[REQUEST], diag);
 }
 
@@ -134,10 +134,11 @@ static kv_err put_point(kv_serving_rows *rows, const kv_serving_row *row, kv_dia
     int at = kv__sql_bind(s, 1, "iiitttdto", rows->point_id, rows->run_id, (long long)rows->number,
                           row->policy, row->params, row->label, row->keep, row->settings,
                           row->chunk_tokens);
-    at = kv__sql_bind(s, at, "iiiiiiiiiii", row->requests, row->completed, row->rejected,
+    at = kv__sql_bind(s, at, "iiiiiiiiiiiii", row->requests, row->completed, row->rejected,
                       row->rejected_too_long, row->rejected_too_large, row->skipped,
                       row->preemptions, row->recomputed_tokens, row->prompt_tokens,
-                      row->output_tokens, row->steps);
+                      row->blended_tokens, row->blend_recomputed_tokens, row->output_tokens,
+                      row->steps);
     at = kv__sql_bind(s, at, "ddd", row->duration_s, row->throughput_tok_s, row->throughput_req_s);
     at = bind_five(s, at, &row->ttft);
     at = bind_five(s, at, &row->tpot);
@@ -154,9 +155,9 @@ static kv_err put_point(kv_serving_rows *rows, const kv_serving_row *row, kv_dia
 
 kv_err kv_serving_rows_tier(kv_serving_rows *rows, const kv_tier_row *row, kv_diag *diag)
 {
-    kv__sql_bind(rows->insert[TIER], 1, "itdddddiid", rows->point_id, row->tier,
+    kv__sql_bind(rows->insert[TIER], 1, "itdddddiiid", rows->point_id, row->tier,
                  row->capacity_bytes, row->peak_bytes, row->mean_bytes, row->bytes_in,
-                 row->bytes_out, row->hits, row->evictions, row->busy_s);
+                 row->bytes_out, row->hits, row->blended_tokens, row->evictions, row->busy_s);
     return kv__sql_run(rows->results, rows->insert[TIER], diag);
 }
 
@@ -169,6 +170,7 @@ static kv_err put_gpu(kv_serving_rows *rows, const kv_serving_row *row, kv_diag 
                            row->duration_s > 0 ? row->gpu_bytes_seconds / row->duration_s : NAN,
                        .bytes_in = row->loaded_bytes,
                        .hits = row->gpu_hit_tokens,
+                       .blended_tokens = row->gpu_blended_tokens,
                        .evictions = row->evictions,
                        .busy_s = row->gpu_busy * row->duration_s};
     return kv_serving_rows_tier(rows, &gpu, diag);

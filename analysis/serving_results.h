@@ -27,6 +27,7 @@ typedef struct kv_serving_row {
     long long chunk_tokens; /* 0: whole */
     long long requests, completed, rejected, rejected_too_long, rejected_too_large, skipped;
     long long preemptions, recomputed_tokens, prompt_tokens, output_tokens, steps;
+    long long blended_tokens, blend_recomputed_tokens; /* of prompt_tokens */
     double duration_s, throughput_tok_s, throughput_req_s;
     kv_latency_row ttft, tpot, itl, e2e, queue;
     double goodput; /* requests per second within the limits */
@@ -37,19 +38,19 @@ typedef struct kv_serving_row {
     double cost;         /* NaN: not known */
     double loaded_bytes; /* from lower tiers */
     long long evictions;
-    long long gpu_hit_tokens;
+    long long gpu_hit_tokens, gpu_blended_tokens;
 } kv_serving_row;
 
 /* A row of tier_stat of a tier below the GPU. */
 typedef struct kv_tier_row {
     const char *tier;
     double capacity_bytes, peak_bytes, mean_bytes, bytes_in, bytes_out, busy_s;
-    long long hits, evictions;
+    long long hits, blended_tokens, evictions;
 } kv_tier_row;
 
 /* A row of request_result; NaN: none. */
 typedef struct kv_request_row {
-    long long request, cached_tokens, preemptions;
+    long long request, cached_tokens, blended_tokens, preemptions;
     double arrival_s, ttft_s, tpot_s, e2e_s, queue_s;
     const char *status;
 } kv_request_row;

@@ -40,6 +40,11 @@ static const kv_column point_columns[] = {
     COUNT("preemptions", "", "times that a running request lost its memory"),
     COUNT("recomputed_tokens", "tokens", "computed again after preemptions"),
     COUNT("prompt_tokens", "tokens", "in prompts of completed requests"),
+    COUNT("blended_tokens", "tokens",
+          "of these, that stand behind the cached prefix and whose content was cached elsewhere "
+          "(reuse.mode: blend); the rest, which is in no tier's hits either, was computed"),
+    COUNT("blend_recomputed_tokens", "tokens",
+          "as many as were computed again of blended_tokens, mean over the layers"),
     COUNT("output_tokens", "tokens", "in answers of completed requests"),
     COUNT("steps", "", "steps of all replicas"),
     REAL("duration_s", "s", "from the first arrival to the end of the last step"),
@@ -85,6 +90,7 @@ static const kv_column tier_columns[] = {
     COUNT("hits", "tokens",
           "of prompts of completed requests: found there when the request was first admitted, and "
           "used; all tiers together, what request_result has as cached_tokens"),
+    COUNT("blended_tokens", "tokens", "the same, found there as what stood elsewhere"),
     COUNT("evictions", "blocks", "blocks that left it for others"),
     REAL("busy_s", "s", "that its link was in use; of the gpu: spent in steps"),
     {.name = NULL}};
@@ -109,6 +115,7 @@ static const kv_column request_columns[] = {
     REAL("e2e_s", "s", "arrival to last answer token; NULL: rejected"),
     REAL("queue_s", "s", "arrival to admission; NULL: rejected"),
     COUNT("cached_tokens", "tokens", "of its prompt that were found in the cache"),
+    COUNT("blended_tokens", "tokens", "of its prompt, found in the cache where it stood elsewhere"),
     COUNT("preemptions", "", "times that it lost its memory"),
     {"status", "TEXT NOT NULL", "", "completed, too_long or too_large"},
     {.name = NULL}};
@@ -161,7 +168,8 @@ const kv_table kv__serving_tables[] = {
      .column = plan_columns},
     {.name = "serving_accuracy",
      .help = "What a point of serving buys, beside what it costs: predicted accuracy of the same "
-             "policy, settings and chunk size in the attention part of the run, a row per task.",
+             "policy, settings and chunk size in the attention part of the run, a row per task. "
+             "Of points that blend it is not known.",
      .column = accuracy_columns,
      .rest = "SELECT s.id AS point_id, s.run_id, s.number, s.policy, s.params, s.label, "
              "s.chunk_size, s.keep, f.task, f.accuracy, f.accuracy_lo, f.accuracy_hi, "
@@ -169,7 +177,8 @@ const kv_table kv__serving_tables[] = {
              "s.ttft_mean, s.tpot_mean, s.e2e_p99, s.running_mean, s.kv_peak_bytes, s.cost "
              "FROM serving_point AS s LEFT JOIN footprint_point AS f ON f.run_id = s.run_id "
              "AND f.turn IS NULL AND f.policy = s.policy AND f.params = s.params "
-             "AND f.chunk_size IS s.chunk_size",
+             "AND f.chunk_size IS s.chunk_size "
+             "AND json_extract(s.settings, '$.reuse.mode') IS NOT 'blend'",
      .is_view = true},
     {.name = "request_trace", .help = "The requests that a run replays.", .column = trace_columns},
     {.name = NULL}};

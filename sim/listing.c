@@ -5,6 +5,40 @@
 #include "policies/method.h"
 #include "policies/replacement.h"
 #include "sim/listing.h"
+#include "sim/serving/plan_reuse.h"
+
+/* What a server does with text that is cached: choices of `reuse.mode` and `load`. */
+static const kv_listed serving_methods[] = {
+    {.name = "prefix",
+     .group = "reuse",
+     .stage = "retrieval",
+     .brief = "a prompt uses the cached blocks it begins with (serving, reuse.mode)"},
+    {.name = "blend",
+     .group = "reuse",
+     .stage = "retrieval",
+     .brief = "also text cached elsewhere, a share of it computed again (serving, reuse.mode)",
+     .facts = (const kv_fact[]){{"stage", "retrieval"},
+                                {"source", "CacheBlend, Yao et al., EuroSys 2025 (arXiv "
+                                           "2405.16444)"}},
+     .fact_count = 2,
+     .params = kv__reuse_params},
+    {.name = "auto",
+     .group = "load",
+     .stage = "loading",
+     .brief = "what lies in a lower tier is loaded or computed, by estimate (serving, load)"},
+    {.name = "always",
+     .group = "load",
+     .stage = "loading",
+     .brief = "what lies in a lower tier is loaded (serving, load)"},
+    {.name = "never",
+     .group = "load",
+     .stage = "loading",
+     .brief = "what lies in a lower tier is computed again (serving, load)"},
+    {.name = "both-ends",
+     .group = "load",
+     .stage = "loading",
+     .brief = "the front is computed while the end is loaded, until they meet (serving, load)"},
+    {.name = NULL}};
 
 static kv_err visit_policies(kv_list_show *show, void *closure, kv_diag *diag)
 {
@@ -35,13 +69,15 @@ static kv_err visit_policies(kv_list_show *show, void *closure, kv_diag *diag)
                                 .params = (*p)->params};
         show(closure, &item);
     }
+    for (const kv_listed *item = serving_methods; item->name != NULL; item++)
+        show(closure, item);
     return KV_OK;
 }
 
 static const kv_list_kind policies = {
     .name = "policies",
     .brief = "which KV entries stay, how they are stored, which are read; which blocks a full tier "
-             "drops",
+             "drops; what a server does with cached text",
     .visit = visit_policies,
 };
 

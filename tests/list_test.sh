@@ -32,6 +32,9 @@ printf 'a: [\n' >"$folder/open.yaml"
 says 'kinds' 0 '^policies  *which' "$KVSIM" list
 says 'policies' 0 '^snapkv  *retention  *compression  *keeps' "$KVSIM" list policies
 says 'read policies' 0 '^quest  *read  *loading ' "$KVSIM" list policies
+says 'cached text elsewhere' 0 '^blend  *reuse  *retrieval ' "$KVSIM" list policies
+says 'compute or load' 0 '^both-ends  *load  *loading ' "$KVSIM" list policies
+says 'blend has its share' 0 '^  recompute  *of blended' "$KVSIM" list policies blend
 says 'topk keeps' 0 '^topk  *retention  *compression .*oracle' "$KVSIM" list policies
 says 'topk reads' 0 '^topk  *read  *loading .*oracle' "$KVSIM" list policies
 says 'a policy shows its bounds' 0 'a fraction from 0 to 1' "$KVSIM" list policies snapkv

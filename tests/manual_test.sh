@@ -31,7 +31,7 @@ names()
 
 attention_policies()
 {
-    "$KVSIM" list policies | awk '$2 != "replacement" { print $1 }'
+    "$KVSIM" list policies | awk '$2 !~ /^(replacement|reuse|load)$/ { print $1 }'
 }
 
 commands=$("$KVSIM" --help | sed -n 's/^  \([a-z][a-z]*\) .*/\1/p')

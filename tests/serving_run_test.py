@@ -69,9 +69,12 @@ def test_examples(folder):
 
 
 def requests_of(path):
-    """Requests of the trace that an example names: its lines, less the header of a CSV file."""
+    """Requests of the trace that an example names: its lines, less the header of a CSV file; or made."""
     with open(path) as file:
-        name = file.read().split("file: ")[-1].split(",")[0]
+        text = file.read()
+    if "{format: synth, requests: " in text:
+        return int(text.split("{format: synth, requests: ")[-1].split(",")[0])
+    name = text.split("file: ")[-1].split(",")[0]
     with open(os.path.join(EXAMPLES, name)) as trace:
         return sum(1 for _ in trace) - name.endswith(".csv")
 
@@ -304,6 +307,52 @@ def test_lists(folder):
           done.stderr, done.stderr)
 
 
+def test_blend(folder):
+    """The example under threads; what its tables say of each token; what blending is refused with."""
+    path, tables = os.path.join(EXAMPLES, "serving-rag.yaml"), []
+    for option in (["-j", "1"], ["-j", "4"]):
+        out = os.path.join(folder, "rag%s.db" % option[1])
+        done = kvsim("run", path, "-q", "-o", out, "--set", "serving.request_results=true", *option)
+        check("serving-rag.yaml runs", done.returncode == 0, done.stderr)
+        tables.append([rows(out, POINT), rows(out, "SELECT * FROM tier_stat"),
+                       rows(out, "SELECT * FROM request_result")])
+    check("threads change nothing", tables[0] == tables[1])
+    for point in tables[0][0]:
+        settings = json.loads(point["settings"])["reuse"]
+        tiers = [t for t in tables[0][1] if t["point_id"] == point["id"]]
+        requests = [r for r in tables[0][2] if r["point_id"] == point["id"]]
+        blended = sum(t["blended_tokens"] for t in tiers)
+        what = "%(mode)s at %(recompute)s: " % settings
+        check(what + "tiers, requests and point agree", blended == point["blended_tokens"] ==
+              sum(r["blended_tokens"] for r in requests) and
+              sum(t["hits"] for t in tiers) == sum(r["cached_tokens"] for r in requests))
+        check(what + "tokens are blended or not", (blended > 0) == (settings["mode"] == "blend"))
+        share = (1 + 31 * settings["recompute"]) / 32  # of 32 layers the first in full
+        again = sum(math.ceil(round(r["blended_tokens"] * share, 6)) for r in requests)
+        check(what + "the share is computed again", settings["mode"] == "prefix" or
+              again == point["blend_recomputed_tokens"], "%d %d" % (again, point["blend_recomputed_tokens"]))
+    prefix, blend = tables[0][0][0], tables[0][0][4]
+    check("blending answers sooner", blend["ttft_mean"] < 0.5 * prefix["ttft_mean"])
+    out = os.path.join(folder, "known.db")
+    check("no accuracy is predicted for what is blended", "IS NOT 'blend'" in rows(
+        os.path.join(folder, "rag1.db"), "SELECT sql FROM sqlite_master WHERE name = 'serving_accuracy'")[0]["sql"])
+    named = '{"timestamp": 0, "input_length": 600, "output_length": 3, "hash_ids": [1, 2]}\n'
+    write(folder, "t.jsonl", named)
+    for name, extra, words in (
+            ("names that are chained", "", "hashes: content"),
+            ("a policy that evicts", "  policies: [streaming: {sinks: 4, window: 64}]\n", "kept whole"),
+            ("swap", "  scheduler: {preemption: swap}\n  tiers: {cpu: {capacity: 1GiB}}\n", "preemption: swap"),
+            ("no prefix cache", "  prefix_cache: {enabled: false}\n", "prefix_cache.enabled"),
+            ("belady", "  prefix_cache: {replacement: belady}\n", "belady"),
+            ("more layers than there are", "  reuse: {mode: blend, full_layers: 33}\n", "more full_layers"),
+            ("a share above 1", "  reuse: {mode: blend, recompute: 1.1}\n", "recompute"),
+            ("another mode", "  reuse: {mode: blended}\n", "did you mean")):
+        extra += "" if "reuse" in extra else "  reuse: {mode: blend}\n"
+        done = kvsim("run", experiment(folder, extra=extra), "-q", "-o", out, "--set",
+                     "serving.requests={file: %s, format: mooncake}" % os.path.join(folder, "t.jsonl"))
+        check("blend refuses: " + name, done.returncode == 2 and words in done.stderr, done.stderr)
+
+
 def test_wrong_input(folder):
     cases = [
         ("a negative length", "arrival,prompt,output\n0,5,5\n1,-5,5\n", "", "t.csv:3"),
@@ -520,5 +569,6 @@ with tempfile.TemporaryDirectory() as work:
     test_stored(work)
     test_lists(work)
     test_home(work)
+    test_blend(work)
     test_wrong_input(work)
 print("1..%d" % len(RESULTS))

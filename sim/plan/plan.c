@@ -87,6 +87,10 @@ static kv_err find_accuracy(planner *p, kv_candidate *c, kv_results *accuracy, l
                             kv_diag *diag)
 {
     double chunk = (double)c->point.chunk_tokens * p->experiment->plan.chunk_scale;
+    c->accuracy = (kv_plan_accuracy){
+        .value = NAN, .lo = NAN, .hi = NAN, .of_full = NAN, .lo_of_full = NAN, .hi_of_full = NAN};
+    if (c->point.settings.blend) /* what text costs that was cached elsewhere is not known */
+        return KV_OK;
     kv_err err = kv_plan_accuracy_find(accuracy, run_id, c->point.policy, c->point.params, chunk,
                                        &c->accuracy, diag);
     if (err == KV_OK)

@@ -17,6 +17,7 @@ typedef struct kv__kept {
 } kv__kept;
 
 typedef struct kv_foresight kv_foresight; /* see foresight.h */
+typedef struct kv__blend kv__blend;       /* see blend.h */
 
 /* A request from arrival to completion. Tokens count from the beginning of its prompt. */
 typedef struct kv__live {
@@ -49,6 +50,7 @@ typedef struct kv__live {
     int64_t floor_ns;                  /* not before: when its memory is free */
     bool computes_all;      /* what was loaded for it once left no room to go on: not again */
     int32_t swapped_tokens; /* computed, and moved to the first tier; 0: none */
+    kv__blend *blend;       /* what it reuses behind its prefix; kept by the pool, may be NULL */
     /* Under a retention policy (keep.h); `held` then counts named blocks only. */
     kv__kept *kept;                     /* [classes]; kept by the pool */
     int32_t kept_at, kept_until;        /* computed tokens; at kept_until it evicts */

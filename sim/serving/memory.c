@@ -4,6 +4,7 @@
 
 #include "sim/serving/memory.h"
 
+#include "sim/serving/blend.h"
 #include "sim/serving/foresight.h"
 #include "sim/serving/names.h"
 
@@ -105,9 +106,13 @@ kv_err kv__memory_hold(kv__memory *memory, kv__live *live, int32_t index)
     bool absent = kv_block_cache_find(memory->cache, access.key) == KV_NO_SLOT;
     if (absent)
         make_room(memory, memory->block_pages, &access);
+    kv_err err = KV_OK;
+    if (absent && memory->contents != NULL)
+        err = kv__contents_add(memory->contents, access.key, kv__blend_content(live, index));
     if (absent && memory->inserted != NULL)
         memory->inserted(memory->closure, access.key);
-    kv_err err = kv_block_cache_use(memory->cache, &access, NULL, &live->slot[index]);
+    if (err == KV_OK)
+        err = kv_block_cache_use(memory->cache, &access, NULL, &live->slot[index]);
     if (err != KV_OK)
         return err == KV_END ? KV_ERR_BUG : err;
     kv_block_cache_pin(memory->cache, live->slot[index]);

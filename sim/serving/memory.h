@@ -12,6 +12,7 @@
 #define KVSIM_SIM_SERVING_MEMORY_H
 
 #include "sim/cache/block_cache.h"
+#include "sim/serving/contents.h"
 #include "sim/serving/live.h"
 
 typedef struct kv__memory {
@@ -23,6 +24,7 @@ typedef struct kv__memory {
     int64_t clock;         /* counts accesses */
     int32_t block_tokens;
     bool own_names;          /* what a preempted request computed can be found again by itself */
+    kv__contents *contents;  /* what named blocks hold; NULL: no one asks */
     kv_foresight *foresight; /* NULL: the policy does not look ahead */
     bool idle_order; /* the policy orders by when blocks fell idle (lru), not only by their use */
     /* Called for every block that leaves the cache for another; may be NULL. */

@@ -21,5 +21,8 @@ kv_err kv__named_blocks(const kv_serving_settings *settings, const kv_request *r
                         int32_t *out, kv_diag *diag) KV_MUST_USE;
 /* The name of the server's block i: of the trace block that it ends in, and where in it. */
 uint64_t kv__block_name(const kv_request *request, int32_t block_tokens, int32_t i);
+/* The name of what it holds, wherever it stands: a part of a block of the trace, or several of
+ * them. The request's contents must be known. */
+uint64_t kv__block_content(const kv_request *request, int32_t block_tokens, int32_t i);
 
 #endif

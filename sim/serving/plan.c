@@ -6,6 +6,7 @@
 
 #include "sim/serving/plan_label.h"
 #include "sim/serving/plan_policy.h"
+#include "sim/serving/plan_reuse.h"
 #include "sim/serving/plan_requests.h"
 #include "sim/base/json.h"
 #include "sim/serving/capacity.h"
@@ -136,6 +137,7 @@ const kv_serving_part kv_serving_parts[KV_SERVING_PARTS] = {
     {"", "Replay of request traces", top_params, 0},
     {"scheduler", "Who runs in a step", scheduler_params, AT(scheduler)},
     {"prefix_cache", "Blocks that outlive their request", prefix_params, AT(prefix_cache)},
+    {"reuse", "Which cached text prompts use", kv__reuse_params, AT(reuse)},
     {"goodput", "Limits that a good answer keeps", goodput_params, AT(goodput)},
     {"step_time", "How long a step takes", kv_step_time_params, AT(step_time)},
     {"trace_events", "What a trace of events shows", trace_params, AT(trace_events)},
@@ -198,10 +200,13 @@ static kv_err check_choice(int number, const kv_param *param, const kv_node *val
 }
 
 /* Keys of the section that are no scalars. */
-static const char *const others[] = {
-    "requests",  "model",        "device",  "policies",  "chunk_size",   "tensor_parallel_link",
-    "scheduler", "prefix_cache", "goodput", "step_time", "trace_events", "tiers",
-    NULL};
+static const char *const others[] = {"requests",   "model",
+                                     "device",     "policies",
+                                     "chunk_size", "tensor_parallel_link",
+                                     "scheduler",  "prefix_cache",
+                                     "reuse",      "goodput",
+                                     "step_time",  "trace_events",
+                                     "tiers",      NULL};
 
 static bool is_other(const char *key)
 {
@@ -702,6 +707,8 @@ kv_err kv_serving_plan_point(const kv_serving_plan *plan, int combination, kv_se
         err = find_memory(plan, policy, hardware.format, out, diag);
     if (err == KV_OK)
         err = copy_tiers(plan, out, diag);
+    if (err == KV_OK)
+        err = kv__plan_reuse(plan, out, diag);
     if (err == KV_OK)
         err = kv__plan_requests_twice(plan, out, diag);
     if (err == KV_OK)

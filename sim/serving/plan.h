@@ -52,6 +52,11 @@ typedef struct kv_serving_config {
         char *replacement;
     } prefix_cache;
     struct {
+        int mode; /* 0: prefix, 1: blend */
+        double recompute;
+        long long full_layers;
+    } reuse;
+    struct {
         long long ttft_ns, tpot_ns, e2e_ns; /* 0: no limit */
     } goodput;
     struct {
@@ -71,7 +76,7 @@ typedef struct kv_serving_part {
 
 /* Dimensions of the grid: the parts, the tiers, `requests`. */
 enum {
-    KV_SERVING_PARTS = 6,
+    KV_SERVING_PARTS = 7,
     KV_SERVING_REQUESTS = KV_SERVING_PARTS + KV_MOST_TIERS,
     KV_SERVING_GRIDS
 };

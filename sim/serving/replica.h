@@ -77,7 +77,8 @@ struct kv__replica {
     kv_err failed;     /* of a call that could not say so */
     int index;
     kv__memory memory;
-    kv__live **running; /* [max_seqs] in order of admission */
+    kv__contents contents; /* of blocks in the GPU and in tiers */
+    kv__live **running;    /* [max_seqs] in order of admission */
     int32_t running_count;
     kv__line resumed; /* preempted, the first to be admitted */
     kv__line waiting;
@@ -124,12 +125,17 @@ void kv__foresee(kv__server *server, const kv__live *live, bool made);
 
 kv_err kv__tiers_init(kv__replica *replica) KV_MUST_USE;
 void kv__tiers_fini(kv__replica *replica);
+/* The first tier that holds a block; -1: the GPU does; KV_MOST_TIERS: none. */
+int kv__tiers_holder(const kv__replica *replica, uint64_t key);
 /* Blocks of a waiting request that lie in lower tiers, right behind those the GPU holds. */
 int32_t kv__tiers_look(const kv__replica *replica, const kv__live *live, int32_t held);
 /* Nanoseconds from now on until blocks from..to - 1 would be here, and until computing could go on
  * behind them. */
 void kv__tiers_expect(kv__replica *replica, const kv__live *live, int32_t from, int32_t to,
                       int64_t *ready_ns, int64_t *loaded_ns);
+/* The same of so many blocks of each tier. */
+void kv__tiers_expect_blocks(kv__replica *replica, const int32_t blocks[KV_MOST_TIERS],
+                             int64_t *ready_ns, int64_t *loaded_ns);
 /* Where loading begins, in blocks from held to held + more: what lies before is computed (load.c).
  */
 int32_t kv__load_split(kv__replica *replica, const kv__live *live, int32_t held, int32_t more);

@@ -3,6 +3,7 @@
 /* The scheduler: what runs in the next step. See "Scheduler" in docs/serving.md. */
 #include "config.h"
 
+#include "sim/serving/blend.h"
 #include "sim/serving/replica.h"
 
 #include <assert.h>
@@ -18,6 +19,8 @@ kv_err kv__replica_init(kv__replica *replica, kv__server *server, int index)
                                    .block_tokens = s->block_tokens,
                                    .own_names = s->keep == NULL,
                                    .foresight = s->foresight};
+    if (s->blend)
+        replica->memory.contents = &replica->contents;
     replica->running = calloc((size_t)s->max_seqs, sizeof *replica->running);
     if (replica->running == NULL)
         return kv_fail_memory(server->diag);
@@ -37,6 +40,7 @@ kv_err kv__replica_init(kv__replica *replica, kv__server *server, int index)
 void kv__replica_fini(kv__replica *replica)
 {
     kv__tiers_fini(replica);
+    kv__contents_fini(&replica->contents);
     free(replica->running);
     kv_block_cache_free(replica->memory.cache);
 }
@@ -58,6 +62,9 @@ static int32_t wanted(const kv__replica *replica, const kv__live *live, int32_t 
                       int32_t lacking, int64_t budget)
 {
     const kv_serving_settings *s = replica->server->settings;
+    if (kv__blend_end(live) > 0)
+        return kv__blend_most(s, live, computed, lacking,
+                              s->chunk_tokens > 0 ? least(s->chunk_tokens, budget) : budget);
     int64_t tokens = s->chunk_tokens > 0 && lacking > s->chunk_tokens ? s->chunk_tokens : lacking;
     int64_t limit = s->keep != NULL ? kv__keep_limit(s->keep, live, computed) : INT32_MAX;
     tokens = tokens < limit ? tokens : limit;
@@ -69,7 +76,8 @@ static int64_t lacks(const kv__replica *replica, const kv__live *live, int32_t t
 {
     const kv_keep *keep = replica->server->settings->keep;
     return keep != NULL ? kv__keep_lacks(keep, live, tokens)
-                        : kv__memory_lacks(&replica->memory, live, live->computed_tokens + tokens);
+                        : kv__memory_lacks(&replica->memory, live, live->computed_tokens + tokens) -
+                              kv__blend_reserved(live);
 }
 
 /* Whether there is room for so many pages, and in the home tier for what leaves the device. */
@@ -120,6 +128,7 @@ static kv_err preempt_last(kv__replica *replica)
     kv__home_give(replica, victim);
     kv__links_forget(replica, victim);
     victim->scheduled = 0;
+    kv__blend_reset(&replica->memory, victim);
     victim->load_to = 0;
     victim->preemptions++;
     replica->server->result->preemptions++;
@@ -127,22 +136,50 @@ static kv_err preempt_last(kv__replica *replica)
     return err;
 }
 
+/* Has the replica go on when something arrives. */
+static void wake_at(kv__replica *replica, int64_t time_ns)
+{
+    replica->wake_ns = least(time_ns, replica->wake_ns);
+}
+
+/* Tokens that a request lacks behind its prefix: all, or those before the first that a tier sends.
+ */
+static int32_t lacks_behind(kv__replica *replica, const kv__live *live)
+{
+    int32_t wait = kv__blend_wait(live);
+    if (wait == INT32_MAX || live->ready_ns <= replica->time_ns)
+        return kv__live_tokens(live) - live->computed_tokens;
+    if (!kv__blend_waits(replica->server->settings, live))
+        return wait - live->computed_tokens;
+    wake_at(replica, live->ready_ns);
+    return 0;
+}
+
 /* Tokens that a running request lacks before it has to wait for others to arrive. What has arrived
  * counts as computed. */
 static int32_t lacking(kv__replica *replica, kv__live *live)
 {
     if (live->load_to == 0)
-        return kv__live_tokens(live) - live->computed_tokens;
+        return lacks_behind(replica, live);
     if (live->computed_tokens < live->load_from)
         return live->load_from - live->computed_tokens;
     if (live->ready_ns > replica->time_ns) {
-        replica->wake_ns = live->ready_ns < replica->wake_ns ? live->ready_ns : replica->wake_ns;
+        wake_at(replica, live->ready_ns);
         return 0;
     }
     replica->pending_tokens -= live->load_to - live->computed_tokens;
     set_computed(replica, live, live->load_to);
     live->load_to = 0;
-    return kv__live_tokens(live) - live->computed_tokens;
+    return lacks_behind(replica, live);
+}
+
+/* Tokens that count as computed of what it computes in the step under way. */
+static int64_t cost_of(const kv__replica *replica, const kv__live *live)
+{
+    if (live->blend == NULL)
+        return live->scheduled;
+    return kv__blend_cost(replica->server->settings, live, live->computed_tokens,
+                          live->computed_tokens + live->scheduled);
 }
 
 /* The running requests catch up. Returns the budget that is left. */
@@ -161,13 +198,14 @@ static kv_err run_running(kv__replica *replica, int64_t *budget, bool *preempted
             if (err != KV_OK || itself)
                 return err;
         }
-        kv_err err = pages > 0 || replica->server->settings->keep != NULL
-                         ? grow(replica, live, tokens)
-                         : KV_OK;
+        bool grows = pages > 0 || kv__blend_reserved(live) > 0;
+        kv__blend_unreserve(&replica->memory, live, tokens);
+        kv_err err =
+            grows || replica->server->settings->keep != NULL ? grow(replica, live, tokens) : KV_OK;
         if (err != KV_OK)
             return err;
         live->scheduled = tokens;
-        *budget -= tokens;
+        *budget -= cost_of(replica, live);
     }
     return KV_OK;
 }
@@ -265,12 +303,15 @@ static void plan_step(const kv__replica *replica, const kv__live *live, int64_t 
     int32_t all = kv__live_tokens(live), computed = e->hit.blocks * s->block_tokens;
     bool loads = e->load_from < e->load_to;
     int32_t end = loads ? e->load_from * s->block_tokens : all;
+    end = (int32_t)least(end, kv__blend_wait(live));
     e->tokens = wanted(replica, live, computed, end - computed, budget);
     e->room = loads ? e->load_to * s->block_tokens : computed + e->tokens;
+    if (e->room < kv__blend_end(live) * s->block_tokens)
+        e->room = kv__blend_end(live) * s->block_tokens;
     e->room = s->reserve_full_input ? all : e->room;
 }
 
-static entry plan_entry(kv__replica *replica, const kv__live *live, int64_t budget)
+static entry plan_entry(kv__replica *replica, kv__live *live, int64_t budget)
 {
     const kv_serving_settings *s = replica->server->settings;
     entry e = {.hit = kv__memory_look(&replica->memory, live)};
@@ -279,6 +320,8 @@ static entry plan_entry(kv__replica *replica, const kv__live *live, int64_t budg
         return plan_return(replica, live, e.hit, budget);
     e.load_to = e.hit.blocks + more;
     e.load_from = more > 0 ? kv__load_split(replica, live, e.hit.blocks, more) : e.load_to;
+    kv_err err = kv__blend_plan(replica, live, e.load_to);
+    replica->failed = replica->failed == KV_OK ? err : replica->failed;
     plan_step(replica, live, budget, &e);
     /* What is loaded at once may take more than what is computed chunk by chunk, as a policy or a
      * window lets go of nothing meanwhile. What never fits is computed. */
@@ -299,8 +342,8 @@ static kv_err grow_and_load(kv__replica *replica, kv__live *live, const entry *e
     int32_t end = live->computed_tokens + e->tokens;
     int64_t copied_ns = replica->copied_ns;
     replica->group++;
-    bool loads = e->load_from < e->load_to;
-    int32_t blocks[KV_MOST_TIERS];
+    bool loads = e->load_from < e->load_to, waits = kv__blend_wait(live) < INT32_MAX;
+    int32_t blocks[KV_MOST_TIERS] = {0};
     kv_err err = KV_OK;
     if (loads) {
         live->load_from = e->load_from * size;
@@ -310,16 +353,20 @@ static kv_err grow_and_load(kv__replica *replica, kv__live *live, const entry *e
     if (loads && swapped == 0)
         err = kv__tiers_choose(replica, live, e->load_from, e->load_to, blocks);
     if (err == KV_OK)
+        err = kv__blend_choose(replica, live);
+    if (err == KV_OK)
         err = grow(replica, live, end - live->computed_tokens);
     if (err != KV_OK)
         return err;
+    kv__blend_reserve(replica, live);
+    kv__blend_add(live, blocks);
     if (swapped > 0)
         kv__swap_in(replica, live, e->hit.blocks);
-    else if (loads)
+    else if (loads || waits)
         kv__tiers_send(replica, live, blocks);
-    if (loads && e->tokens == 0) {
+    if ((loads || waits) && e->tokens == 0) {
         kv__links_release(replica, copied_ns);
-        replica->wake_ns = least(live->ready_ns, replica->wake_ns);
+        wake_at(replica, live->ready_ns);
     }
     return KV_OK;
 }
@@ -338,7 +385,8 @@ static kv_err admit(kv__replica *replica, kv__live *live, const entry *e)
         live->admitted_ns = replica->time_ns;
     } else if (live->swapped_tokens == 0) {
         replica->server->result->recomputed_tokens +=
-            kv__live_tokens(live) - live->computed_tokens - loaded;
+            kv__live_tokens(live) - live->computed_tokens - loaded -
+            kv__blend_saved(replica->server->settings, live);
     }
     live->scheduled = e->tokens;
     replica->running[replica->running_count++] = live;
@@ -363,7 +411,7 @@ static kv_err run_waiting(kv__replica *replica, int64_t budget)
         kv_err err = admit(replica, live, &e);
         if (err != KV_OK)
             return err;
-        budget -= e.tokens;
+        budget -= cost_of(replica, live);
     }
     return KV_OK;
 }
@@ -392,10 +440,13 @@ static void describe_decode(const kv__replica *replica, const kv__live *live, kv
 static void describe_chunk(const kv__replica *replica, const kv__live *live, kv__plan *plan)
 {
     const kv_keep *keep = replica->server->settings->keep;
-    double tokens = live->scheduled;
-    double history =
-        keep != NULL ? kv__keep_history(keep, live, live->scheduled) : live->computed_tokens;
-    plan->batch.prefill_tokens += live->scheduled;
+    int32_t from = live->computed_tokens, to = from + live->scheduled;
+    int64_t cost = cost_of(replica, live);
+    double tokens = (double)cost;
+    double history = keep != NULL ? kv__keep_history(keep, live, live->scheduled)
+                                  : kv__blend_history(replica->server->settings, live, from, to);
+    assert(cost > 0 || from == to);
+    plan->batch.prefill_tokens += cost;
     plan->batch.prefill_square += tokens * tokens;
     plan->batch.prefill_history += tokens * history;
     plan->chunk_reads += keep != NULL
@@ -434,7 +485,7 @@ static void describe(const kv__replica *replica, kv__plan *plan, int64_t time_ns
                        live->computed_tokens + 1 == kv__live_tokens(live);
         plan->decode_only = plan->decode_only && decodes;
         plan->even = plan->even && live->last_token_ns == time_ns;
-        batch->tokens += live->scheduled;
+        batch->tokens += cost_of(replica, live);
         batch->sequences += live->scheduled > 0;
         plan->stored += stored_by(replica, live);
         plan->stored_growth += keep != NULL ? live->stored_growth : 1;
@@ -524,7 +575,7 @@ static bool waiting_may_enter(const kv__replica *replica)
         return false;
     bool weighs = s->tiers > 0 && (s->load == KV_LOAD_AUTO || s->load == KV_LOAD_BOTH_ENDS);
     return s->order->wants_prefix ||
-           (!s->reserve_full_input && (weighs || !replica->memory.idle_order));
+           (!s->reserve_full_input && (weighs || s->blend || !replica->memory.idle_order));
 }
 
 /* Steps until a request changes how it grows, or another than the longest reads most. */
@@ -588,7 +639,8 @@ static int64_t with_waits(kv__replica *replica, const kv__plan *plan, int64_t fi
         first += fine_of(copied_ns - start_ns);
     for (int32_t i = 0; i < replica->running_count; i++) {
         const kv__live *live = replica->running[i];
-        if (live->scheduled > 0 && live->load_to == 0 && live->loaded_ns > arrival_ns)
+        bool reads = live->scheduled > 0 && live->load_to == 0;
+        if (reads && live->loaded_ns > arrival_ns && kv__blend_reads(live))
             arrival_ns = live->loaded_ns;
     }
     if (arrival_ns > plan->start_ns && fine_of(arrival_ns - plan->start_ns) > first)
@@ -609,7 +661,10 @@ void kv__replica_set_wake(kv__replica *replica)
     replica->wake_ns = INT64_MAX;
     for (int32_t i = 0; i < replica->running_count; i++) {
         const kv__live *live = replica->running[i];
-        if (live->load_to > 0 && live->scheduled == 0 && live->computed_tokens >= live->load_from)
+        bool waits = live->load_to > 0 ? live->computed_tokens >= live->load_from
+                                       : kv__blend_waits(replica->server->settings, live) &&
+                                             live->ready_ns > replica->time_ns;
+        if (waits && live->scheduled == 0)
             replica->wake_ns = least(live->ready_ns, replica->wake_ns);
     }
 }

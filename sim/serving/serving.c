@@ -4,6 +4,7 @@
 #include "config.h"
 
 #include "sim/engine/events.h"
+#include "sim/serving/blend.h"
 #include "sim/serving/foresight.h"
 #include "sim/serving/names.h"
 #include "sim/serving/replica.h"
@@ -63,6 +64,7 @@ static kv_err take_request(kv__loop *loop, const kv_request *request)
                        .slot = live->slot,
                        .key_room = live->key_room,
                        .kept = live->kept,
+                       .blend = live->blend,
                        .prompt_tokens = request->prompt_tokens,
                        .output_tokens = request->output_tokens,
                        .turn = request->turn,
@@ -78,6 +80,8 @@ static kv_err take_request(kv__loop *loop, const kv_request *request)
         err = kv__keep_attach(loop->server.settings->keep, live, loop->server.diag);
     if (err == KV_OK)
         err = copy_names(loop, live, request);
+    if (err == KV_OK && loop->server.settings->blend)
+        err = kv__blend_attach(&loop->server, live, request);
     if (err == KV_OK && kv_events_put(&loop->arrivals, live->arrival_ns, CLASS_ARRIVAL,
                                       (uint64_t)(uintptr_t)live) != KV_OK)
         err = kv_fail_memory(loop->server.diag);
@@ -368,6 +372,7 @@ static void free_names(void *object)
     free(live->key);
     free(live->slot);
     free(live->kept);
+    kv__blend_free(live);
 }
 
 kv_err kv_serving_run(const kv_serving_settings *settings, const kv_step_time *time,

@@ -50,6 +50,7 @@ typedef struct kv_tier_result {
     int64_t peak_blocks, blocks_in, blocks_out, hit_tokens, evictions, busy_ns;
     int64_t entries_in, entries_out; /* beside blocks: of read policies that keep them here */
     double block_seconds;
+    int64_t blended_tokens; /* of prompts, sent by it as what stood elsewhere (kv_serving_result) */
 } kv_tier_result;
 
 /* What is done with a prefix that lies in a lower tier. */
@@ -75,7 +76,10 @@ typedef struct kv_serving_settings {
     bool stepwise;
     kv_tier_settings tier[KV_MOST_TIERS]; /* from the fastest down */
     int tiers;
-    int load;            /* kv_load_mode */
+    int load;   /* kv_load_mode */
+    bool blend; /* contents are reused that do not stand behind the prompt's beginning */
+    int64_t recompute_millionths; /* of their tokens, that are computed again */
+    int64_t full_layers;          /* first layers that compute all of them again; <= layers */
     bool overlap;        /* computing begins when the first layer has arrived, not the last */
     int64_t layers;      /* of the model, for overlap */
     const kv_keep *keep; /* what requests keep; NULL: everything, in blocks of all layers */
@@ -130,8 +134,9 @@ extern const char *const kv_request_status_names[];
 typedef struct kv_request_outcome {
     int64_t number;
     int64_t arrival_ns, queue_ns, ttft_ns, tpot_ns, e2e_ns;
+    int64_t blended_tokens; /* of its prompt, found elsewhere in another one */
     int32_t prompt_tokens, output_tokens;
-    int32_t cached_tokens; /* found in any tier */
+    int32_t cached_tokens; /* found in any tier, as its prefix */
     int32_t preemptions;
     int replica;
     kv_request_status status;
@@ -169,11 +174,13 @@ typedef struct kv_serving_result {
     int64_t requests, completed, rejected_long, rejected_large;
     int64_t preemptions, recomputed_tokens;
     int64_t prompt_tokens, output_tokens; /* of completed requests */
-    int64_t cached_tokens; /* of prompts of completed requests, found in the GPU when they were
-                              first admitted */
-    int64_t loaded_tokens; /* the same, found in lower tiers and loaded; those of all tiers */
-    int64_t good_requests; /* completed within the goodput limits */
-    int64_t steps, jumps;  /* steps, and events they took */
+    int64_t cached_tokens;  /* of prompts of completed requests, found in the GPU when they were
+                               first admitted */
+    int64_t loaded_tokens;  /* the same, found in lower tiers and loaded; those of all tiers */
+    int64_t blended_tokens; /* of the same, found behind the prefix where their content is cached */
+    int64_t blend_recomputed_tokens; /* as many as were computed again of these */
+    int64_t good_requests;           /* completed within the goodput limits */
+    int64_t steps, jumps;            /* steps, and events they took */
     int64_t first_arrival_ns, end_ns;
     int64_t busy_ns;    /* of steps, all replicas */
     int64_t peak_bytes; /* most KV bytes in use by running requests, one replica's maximum summed */

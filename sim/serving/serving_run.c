@@ -43,6 +43,7 @@ static kv_err tell_request(void *closure, const kv_request_outcome *outcome, kv_
                           .e2e_s = seconds(outcome->e2e_ns),
                           .queue_s = seconds(outcome->queue_ns),
                           .cached_tokens = outcome->cached_tokens,
+                          .blended_tokens = outcome->blended_tokens,
                           .preemptions = outcome->preemptions,
                           .status = kv_request_status_names[outcome->status]};
     return kv__output_put(t->out, KV__OUTPUT_REQUEST, &row, diag);
@@ -95,6 +96,8 @@ static kv_serving_row row_of(const kv_serving_point *point, kv_serving_result *r
         .preemptions = r->preemptions,
         .recomputed_tokens = r->recomputed_tokens,
         .prompt_tokens = r->prompt_tokens,
+        .blended_tokens = r->blended_tokens,
+        .blend_recomputed_tokens = r->blend_recomputed_tokens,
         .output_tokens = r->output_tokens,
         .steps = r->steps,
         .duration_s = duration,
@@ -130,6 +133,7 @@ static kv_err put_tiers(kv__output *out, const kv_serving_point *point, const kv
     double stored = kv_serving_page_bytes(s) / s->block_tokens;
     kv_err err = KV_OK;
     row->gpu_hit_tokens = r->cached_tokens;
+    row->gpu_blended_tokens = r->blended_tokens;
     for (int t = 0; t < s->tiers && err == KV_OK; t++) {
         const kv_tier_result *did = &r->tier[t];
         kv_tier_row tier = {
@@ -144,6 +148,8 @@ static kv_err put_tiers(kv__output *out, const kv_serving_point *point, const kv
             .hits = did->hit_tokens,
             .evictions = did->evictions};
         row->loaded_bytes += tier.bytes_out;
+        row->gpu_blended_tokens -= did->blended_tokens;
+        tier.blended_tokens = did->blended_tokens;
         if (strcmp(tier.tier, "cpu") == 0)
             row->cpu_bytes_seconds = did->block_seconds * block;
         err = kv__output_put(out, KV__OUTPUT_TIER, &tier, diag);

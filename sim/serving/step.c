@@ -3,6 +3,7 @@
 /* What steps do: tokens computed, answers given, blocks taken, requests completed. */
 #include "config.h"
 
+#include "sim/serving/blend.h"
 #include "sim/serving/replica.h"
 
 /* Fine time of the first `steps` steps of the plan. */
@@ -73,6 +74,7 @@ static void note_hits(kv_serving_result *result, const kv__live *live)
     }
     result->loaded_tokens += loaded;
     result->cached_tokens += live->cached_tokens - loaded;
+    kv__blend_note(live, result);
 }
 
 static kv_err complete(kv__replica *replica, kv__live *live, int64_t time_ns)
@@ -90,6 +92,7 @@ static kv_err complete(kv__replica *replica, kv__live *live, int64_t time_ns)
         .prompt_tokens = live->prompt_tokens,
         .output_tokens = live->output_tokens,
         .cached_tokens = live->cached_tokens,
+        .blended_tokens = live->blend != NULL ? live->blend->tokens : 0,
         .preemptions = live->preemptions,
         .replica = replica->index,
         .status = KV_REQUEST_COMPLETED};

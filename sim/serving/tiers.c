@@ -11,6 +11,7 @@
  * step or a load, does not begin before. */
 #include "config.h"
 
+#include "sim/serving/blend.h"
 #include "sim/serving/foresight.h"
 #include "sim/serving/replica.h"
 
@@ -228,7 +229,8 @@ void kv__tier_squeeze(kv__replica *replica, int number)
  * block is what its copy is known by. */
 static void put(kv__replica *replica, int number, uint64_t key)
 {
-    if (number == replica->server->settings->tiers || replica->failed != KV_OK)
+    if (number == replica->server->settings->tiers || replica->failed != KV_OK ||
+        (replica->server->settings->blend && kv__blend_spare(replica, key)))
         return;
     kv__tier *tier = &replica->tier[number];
     int64_t next = kv__foresight_next(replica->server->settings->foresight, key);
@@ -297,8 +299,7 @@ void kv__tiers_fini(kv__replica *replica)
     }
 }
 
-/* The first tier that holds a block; -1: the GPU does; KV_MOST_TIERS: none. */
-static int holder(const kv__replica *replica, uint64_t key)
+int kv__tiers_holder(const kv__replica *replica, uint64_t key)
 {
     if (kv_block_cache_find(replica->memory.cache, key) != KV_NO_SLOT)
         return -1;
@@ -314,7 +315,8 @@ int32_t kv__tiers_look(const kv__replica *replica, const kv__live *live, int32_t
     int32_t most = kv__memory_reusable(&replica->memory, live), more = 0;
     if (s->tiers == 0 || !s->prefix_cache || s->load == KV_LOAD_NEVER)
         return 0;
-    while (held + more < most && holder(replica, kv__block_key(live, held + more)) != KV_MOST_TIERS)
+    while (held + more < most &&
+           kv__tiers_holder(replica, kv__block_key(live, held + more)) != KV_MOST_TIERS)
         more++;
     return more;
 }
@@ -327,7 +329,7 @@ static void blocks_by_tier(const kv__replica *replica, const kv__live *live, int
     for (int t = 0; t < KV_MOST_TIERS; t++)
         blocks[t] = 0;
     for (int32_t i = from; i < to; i++) {
-        int t = holder(replica, kv__block_key(live, i));
+        int t = kv__tiers_holder(replica, kv__block_key(live, i));
         if (t >= 0 && t < KV_MOST_TIERS)
             blocks[t]++;
     }
@@ -339,14 +341,12 @@ static int64_t overlapped_ns(const kv_serving_settings *s, double bytes, double 
     return s->overlap ? (int64_t)(bytes / bandwidth * 1e9 * (1 - 1 / (double)s->layers)) : 0;
 }
 
-void kv__tiers_expect(kv__replica *replica, const kv__live *live, int32_t from, int32_t to,
-                      int64_t *ready_ns, int64_t *loaded_ns)
+void kv__tiers_expect_blocks(kv__replica *replica, const int32_t blocks[KV_MOST_TIERS],
+                             int64_t *ready_ns, int64_t *loaded_ns)
 {
     const kv_serving_settings *settings = replica->server->settings;
-    int32_t blocks[KV_MOST_TIERS];
     int64_t free_ns[KV_MOST_TIERS], now = replica->time_ns;
     int64_t begin = replica->copied_ns > now ? replica->copied_ns : now;
-    blocks_by_tier(replica, live, from, to, blocks);
     for (int t = 0; t < settings->tiers; t++)
         free_ns[t] = kv__tier_free_at(replica, t);
     *ready_ns = *loaded_ns = 0;
@@ -369,6 +369,14 @@ void kv__tiers_expect(kv__replica *replica, const kv__live *live, int32_t from, 
         *ready_ns = ready > *ready_ns ? ready : *ready_ns;
         *loaded_ns = *free_at_ns - now > *loaded_ns ? *free_at_ns - now : *loaded_ns;
     }
+}
+
+void kv__tiers_expect(kv__replica *replica, const kv__live *live, int32_t from, int32_t to,
+                      int64_t *ready_ns, int64_t *loaded_ns)
+{
+    int32_t blocks[KV_MOST_TIERS];
+    blocks_by_tier(replica, live, from, to, blocks);
+    kv__tiers_expect_blocks(replica, blocks, ready_ns, loaded_ns);
 }
 
 void kv__tier_deliver(kv__replica *replica, int number, kv__live *live, double bytes)
@@ -414,7 +422,7 @@ kv_err kv__tiers_choose(kv__replica *replica, kv__live *live, int32_t from, int3
     for (int t = 0; t < KV_MOST_TIERS && live->preemptions == 0; t++)
         live->hit_tokens[t] = blocks[t] * replica->memory.block_tokens;
     for (int32_t i = to; i-- > from;) { /* tail first, as the GPU frees */
-        int t = holder(replica, kv__block_key(live, i));
+        int t = kv__tiers_holder(replica, kv__block_key(live, i));
         kv_access access = {.key = kv__block_key(live, i)};
         if (t < 0 || t == KV_MOST_TIERS)
             continue;
