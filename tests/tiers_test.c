@@ -206,9 +206,12 @@ static void test_links(void **state)
                           .prefill_square = 1,
                           .prefill_history = 40};
     int64_t step_ns = kv_step_time_step(h->time, &rest) >> KV_FINE_BITS;
-    for (int link = 1; link >= 0; link--) {
+    for (int i = 0; i < 6; i++) { /* on two links and on one; shared, in turns, one of each */
+        int link = i % 2;
         kv_serving_result result;
         settings.tier[1].link = link;
+        settings.tier[0].fair = i / 2 != 1;
+        settings.tier[1].fair = i / 2 == 0;
         serve(h, &settings, load, &result);
         assert_int_equal(load->got[2].cached_tokens, 40);
         assert_int_equal(result.tier[0].blocks_out, 2);

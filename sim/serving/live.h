@@ -44,10 +44,8 @@ typedef struct kv__live {
     int32_t load_from, load_to; /* tokens that are being loaded; load_to 0: none are */
     int64_t ready_ns;           /* when computing may go on behind them */
     int64_t loaded_ns;          /* when all of them have arrived */
-    int64_t tier_ready_ns[KV_MOST_TIERS],
-        tier_loaded_ns[KV_MOST_TIERS]; /* those of each tier, where
-                                          transfers share links */
-    int64_t floor_ns;                  /* not before: when its memory is free */
+    int64_t tier_ready_ns[KV_MOST_TIERS], tier_loaded_ns[KV_MOST_TIERS]; /* those of each tier */
+    int64_t floor_ns;       /* not before: when its memory is free */
     bool computes_all;      /* what was loaded for it once left no room to go on: not again */
     int32_t swapped_tokens; /* computed, and moved to the first tier; 0: none */
     kv__blend *blend;       /* what it reuses behind its prefix; kept by the pool, may be NULL */

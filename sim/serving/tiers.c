@@ -399,6 +399,8 @@ void kv__tier_deliver(kv__replica *replica, int number, kv__live *live, double b
     int64_t end =
         kv__tier_carry(replica, number, from, busy_for(s->latency_ns, bytes, s->read_bandwidth));
     int64_t ready = end - overlapped_ns(settings, bytes, s->read_bandwidth);
+    live->tier_ready_ns[number] = ready;
+    live->tier_loaded_ns[number] = end;
     live->loaded_ns = end > live->loaded_ns ? end : live->loaded_ns;
     live->ready_ns = ready > live->ready_ns ? ready : live->ready_ns;
 }
