@@ -229,9 +229,9 @@ void kv__home_move(kv__replica *replica)
 {
     const kv_serving_settings *s = replica->server->settings;
     kv__plan *plan = &replica->plan;
-    double ns = (double)plan->moving * stored_bytes(s) / home_of(s)->write_bandwidth * 1e9;
     if (plan->moving == 0)
         return;
+    double ns = (double)plan->moving * stored_bytes(s) / home_of(s)->write_bandwidth * 1e9;
     int64_t last = plan->end_ns + (int64_t)ceil(ns / (double)s->layers);
     if (kv__tier_link(replica, s->home) != NULL) {
         if (!s->overlap)

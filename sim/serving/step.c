@@ -261,10 +261,12 @@ static kv_err decode(kv__replica *replica, int64_t steps, bool begins)
     kv__memory_take(&replica->memory, t.taken);
     kv__replica_note_peak(replica);
     account_entries(replica, steps);
+    bool home = kv_serving_has_home(replica->server->settings);
     kv_err err = KV_OK;
     for (int32_t i = 0; i < replica->running_count && err == KV_OK; i++) {
         kv__live *live = replica->running[i];
-        kv__home_grow(replica, live, t.to - t.from);
+        if (home)
+            kv__home_grow(replica, live, t.to - t.from);
         err = add_computed(replica, live, (int32_t)steps);
         live->generated_tokens += (int32_t)steps;
         if (steps > 0)
