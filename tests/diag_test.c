@@ -36,6 +36,9 @@ static void nearest_name_is_offered(void **state)
     assert_string_equal(kv_nearest("snapvk", names, 3), "snapkv");
     assert_string_equal(kv_nearest("streamin", names, 3), "streaming");
     assert_null(kv_nearest("zebra", names, 3));
+    const char *const devices[] = {"h200", "h100-sxm"}; /* a first part beats two letters */
+    assert_string_equal(kv_nearest("h100", devices, 2), "h100-sxm");
+    assert_string_equal(kv_nearest("h20", devices, 2), "h200");
 }
 
 int main(void)

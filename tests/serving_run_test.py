@@ -378,6 +378,10 @@ def test_wrong_input(folder):
          "  policies: [{streaming: {window: 64}}]\n", "expected recompute"),
         ("a link of no tier", "arrival,prompt,output\n0,5,5\n",
          "  tiers: {cpu: {capacity: 1GiB, link: disk}}\n", "no tier 'disk' above it"),
+        ("tables of no folder", "arrival,prompt,output\n0,5,5\n", "  step_time: {model: table}\n",
+         "e.yaml:6:14: step_time: {model: table} needs `path`"),
+        ("too few blocks", "arrival,prompt,output\n0,5,5\n", "  reserved_blocks: 2588\n",
+         "kv_blocks: 0 blocks are left beside the 2588 reserved"),
         ("an efficiency above 1", "arrival,prompt,output\n0,5,5\n",
          "  step_time: {memory_efficiency: 1.2}\n", "memory_efficiency"),
     ]

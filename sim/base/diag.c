@@ -43,6 +43,16 @@ static void format_place(int line, int column, char out[32])
         snprintf(out, 32, ":%d", line);
 }
 
+kv_err kv_fail_at(kv_diag *diag, const kv_mark *mark)
+{
+    if (diag->path[0] == '\0' && mark->path != NULL) {
+        snprintf(diag->path, sizeof diag->path, "%s", mark->path);
+        diag->line = mark->line;
+        diag->column = mark->column;
+    }
+    return diag->code;
+}
+
 kv_err kv_fail_from(kv_diag *diag, const kv_mark *mark)
 {
     char place[32];
@@ -89,6 +99,9 @@ const char *kv_nearest(const char *word, const char *const *names, int count)
 {
     const char *best = NULL;
     int limit = (int)strlen(word) / 3 + 1, best_distance = limit + 1;
+    for (int i = 0; i < count && strlen(word) >= 3; i++) /* h100 is h100-sxm rather than h200 */
+        if (strncmp(names[i], word, strlen(word)) == 0 && strchr("-_", names[i][strlen(word)]))
+            return names[i];
     for (int i = 0; i < count; i++) {
         int distance = edit_distance(word, names[i]);
         if (distance < best_distance) {

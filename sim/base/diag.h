@@ -60,11 +60,15 @@ kv_err kv_fail_memory(kv_diag *diag);
  * "... (asked for at path:line:column)". Returns the recorded code. */
 kv_err kv_fail_from(kv_diag *diag, const kv_mark *mark);
 
+/* Gives a recorded error that names no file this place. Returns the recorded code. */
+kv_err kv_fail_at(kv_diag *diag, const kv_mark *mark);
+
 /* Writes "path:line:column: text" (as much of it as is known) into out, always terminated. */
 void kv_diag_format(const kv_diag *diag, char *out, unsigned long out_bytes);
 
-/* The name among names[0..count) that is nearest to word by edit distance, or NULL when none is
- * near enough to be worth offering. The answer points into names. */
+/* The first name among names[0..count) that begins with word as its first part, else the one that
+ * is nearest by edit distance, or NULL when none is near enough to be worth offering. The answer
+ * points into names. */
 const char *kv_nearest(const char *word, const char *const *names, int count);
 
 #endif

@@ -472,6 +472,43 @@ static void find_policies(kv_serving_point *point)
     s->replacement = kv_replacement_find(c->prefix_cache.replacement);
 }
 
+/* The least devices, of powers of 2, that leave room for a block; 0: so many do not. */
+static int devices_needed(const kv_serving_point *point, kv_capacity_settings settings)
+{
+    for (int devices = 1; devices <= 1024; devices *= 2) {
+        kv_capacity capacity;
+        settings.tensor_parallel = devices;
+        kv_capacity_find(point->device, point->model, &settings, &capacity);
+        if (capacity.room > 0)
+            return devices;
+    }
+    return 0;
+}
+
+static kv_err no_room(const kv_serving_point *point, const kv_capacity *capacity,
+                      const kv_capacity_settings *settings, double blocks, const kv_mark *mark,
+                      kv_diag *diag)
+{
+    const kv_serving_config *c = &point->config;
+    int devices = devices_needed(point, *settings);
+    char advice[64] = "a smaller model";
+    if (devices > c->tensor_parallel)
+        snprintf(advice, sizeof advice, "tensor_parallel: %d or more", devices);
+    if (c->kv_blocks > 0 || blocks > 4e9)
+        return kv_fail(
+            diag, KV_ERR_INPUT, mark,
+            "kv_blocks: %.0f blocks are left beside the %lld reserved (reserved_blocks); "
+            "expected 1 to 4e9",
+            blocks > 0 ? blocks : 0, c->reserved_blocks);
+    return kv_fail(
+        diag, KV_ERR_INPUT, mark,
+        "%s has no room for the KV cache of %s: of the %.3g GB of each device that may be "
+        "used (memory_utilization), its weights take %.3g, activations %.3g and the "
+        "runtime %.3g; expected %s",
+        point->device->name, point->model->name, capacity->used * 1e-9, capacity->weights * 1e-9,
+        capacity->activations * 1e-9, capacity->reserve * 1e-9, advice);
+}
+
 /* blocks = (memory x utilisation - weights / TP - activations - reserve) / bytes per block of the
  * device that has most of its heads. */
 static kv_err find_blocks(kv_serving_point *point, double block_bytes, double stored_share,
@@ -491,12 +528,7 @@ static kv_err find_blocks(kv_serving_point *point, double block_bytes, double st
                                      : floor(room * group / copies / block_bytes);
     blocks -= (double)c->reserved_blocks;
     if (blocks < 1 || blocks > 4e9)
-        return kv_fail(diag, KV_ERR_INPUT, mark,
-                       "%s leaves %.3g GB per device for the KV cache of %s: expected room for at "
-                       "least one block of %.3g MB beside the %lld reserved; use more devices "
-                       "(tensor_parallel)",
-                       point->device->name, room * 1e-9, point->model->name, block_bytes * 1e-6,
-                       c->reserved_blocks);
+        return no_room(point, &capacity, &settings, blocks, mark, diag);
     point->settings.kv_blocks = (int64_t)blocks;
     return KV_OK;
 }
@@ -683,6 +715,16 @@ static kv_err find_memory(const kv_serving_plan *plan, const kv_point_spec *poli
     return kv__plan_policy_keep(plan, policy, format, point, diag);
 }
 
+static kv_err make_step_time(const kv_serving_plan *plan, kv_serving_point *point, kv_diag *diag)
+{
+    const kv_node *node = kv_node_find(plan->map, "step_time");
+    kv_mark mark = kv_node_mark(node != NULL ? node : plan->map);
+    kv_err err = kv_step_time_new(&point->config.step_time, &point->hardware, &point->time, diag);
+    if (err == KV_ERR_INPUT || err == KV_ERR_UNSUPPORTED)
+        return diag->path[0] != '\0' ? kv_fail_from(diag, &mark) : kv_fail_at(diag, &mark);
+    return err;
+}
+
 kv_err kv_serving_plan_point(const kv_serving_plan *plan, int combination, kv_serving_point *out,
                              kv_diag *diag)
 {
@@ -712,7 +754,7 @@ kv_err kv_serving_plan_point(const kv_serving_plan *plan, int combination, kv_se
     if (err == KV_OK)
         err = kv__plan_requests_twice(plan, out, diag);
     if (err == KV_OK)
-        err = kv_step_time_new(&out->config.step_time, &hardware, &out->time, diag);
+        err = make_step_time(plan, out, diag);
     if (err == KV_OK)
         err = write_settings(out, diag);
     if (err == KV_OK)

@@ -7,9 +7,11 @@
 #include "sim/base/file.h"
 #include "sim/serving/foresight.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static kv_err scalar(const kv_node *node, const char *key, const char **text, kv_diag *diag)
 {
@@ -64,14 +66,20 @@ static kv_err check_lists(const kv_serving_plan *plan, const kv_node *map, kv_di
 }
 
 /* An error of no place is one of what stands here; of a trace, it was asked for here. */
-static kv_err locate(kv_err err, const kv_node *node, kv_diag *diag)
+static kv_err locate(const kv_node *node, kv_diag *diag)
 {
     kv_mark mark = kv_node_mark(node);
-    if (diag->path[0] != '\0')
-        return kv_fail_from(diag, &mark);
-    kv_diag words = *diag;
-    *diag = (kv_diag){.code = KV_OK};
-    return kv_fail(diag, err, &mark, "%s", words.text);
+    return diag->path[0] != '\0' ? kv_fail_from(diag, &mark) : kv_fail_at(diag, &mark);
+}
+
+/* A named format is not looked for in the file, so a file that is not there shows later. */
+static kv_err check_file(const kv_request_spec *spec, kv_diag *diag)
+{
+    const char *path = spec->path;
+    if (path == NULL || strcmp(path, "-") == 0 || spec->format->takes_many ||
+        access(path, F_OK) == 0)
+        return KV_OK;
+    return kv_fail(diag, KV_ERR_INPUT, &(kv_mark){path, 0, 0}, "%s", strerror(errno));
 }
 
 /* There is a file, or a format that needs none, and its name can be found out. */
@@ -125,9 +133,10 @@ kv_err kv__plan_requests_init(kv_serving_plan *plan, kv_diag *diag)
     free(path);
     free(directory);
     if (err != KV_OK)
-        return locate(err, format != NULL ? format : file != NULL ? file : map, diag);
-    if (err == KV_OK)
-        err = check_lists(plan, map, diag);
+        return locate(format != NULL ? format : file != NULL ? file : map, diag);
+    if (check_file(&plan->requests, diag) != KV_OK)
+        return locate(file, diag);
+    err = check_lists(plan, map, diag);
     return err == KV_OK
                ? set_requests(&plan->requests, &plan->grid[KV_SERVING_REQUESTS], 0, "", diag)
                : err;

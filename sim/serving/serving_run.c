@@ -283,6 +283,10 @@ static void run_task(const kv_serving_plan *plan, task *k, const kv_serving_run_
                                      k->point.config.trace_events.duration_ns, &k->diag);
     if (k->err == KV_OK)
         k->err = simulate(k, &t, options);
+    if (k->err == KV_ERR_INPUT || k->err == KV_ERR_UNSUPPORTED) {
+        kv_mark mark = kv_node_mark(plan->map);
+        (void)kv_fail_at(&k->diag, &mark);
+    }
     kv__timeline_fini(&t.timeline);
     kv_err closed = kv_event_trace_close(&t.trace, &k->diag);
     k->err = k->err == KV_OK ? closed : k->err;
