@@ -42,12 +42,14 @@ const char *kv_accuracy_source_text(const char *source)
 static const struct {
     const char *name, *title, *critical;
 } axes[KV_AXES] = {
-    [KV_AXIS_ENTRIES] = {"entries", "KV footprint (% of full causal attention)",
-                         "critical footprint (%)"},
-    [KV_AXIS_BYTES] = {"bytes", "KV footprint in bytes (% of the full cache's)",
-                       "critical footprint in bytes (%)"},
-    [KV_AXIS_READS] = {"reads", "KV entries read (% of the full cache)", "critical reads (%)"},
-    [KV_AXIS_PREFILL] = {"prefill", "scores computed in prefill (%)", "critical prefill (%)"},
+    [KV_AXIS_ENTRIES] = {"entries", "KV footprint (% of full causal attention)\tKV footprint (%)",
+                         "critical footprint (%)\tcritical (%)"},
+    [KV_AXIS_BYTES] = {"bytes", "KV footprint in bytes (% of the full cache's)\tKV bytes (%)",
+                       "critical footprint in bytes (%)\tcritical bytes (%)\tcritical (%)"},
+    [KV_AXIS_READS] = {"reads", "KV entries read (% of the full cache)\tKV read (%)",
+                       "critical reads (%)\tcritical (%)"},
+    [KV_AXIS_PREFILL] = {"prefill", "scores computed in prefill (%)\tprefill (%)",
+                         "critical prefill (%)\tcritical (%)"},
 };
 
 const char *kv_axis_name(kv_axis axis)

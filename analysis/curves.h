@@ -22,7 +22,8 @@ typedef enum kv_axis {
 
 /* "entries", "bytes", "reads", "prefill". */
 const char *kv_axis_name(kv_axis axis);
-/* What stands along it: "KV footprint in bytes (% of full causal attention)". */
+/* What stands along it, longest first, with tabs between: "KV footprint (% of full causal
+ * attention)", "KV footprint (%)". */
 const char *kv_axis_title(kv_axis axis);
 /* The same of critical footprints: "critical footprint (%)". */
 const char *kv_axis_critical(kv_axis axis);

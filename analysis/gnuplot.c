@@ -7,6 +7,7 @@
 #include "analysis/text.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <spawn.h>
 #include <stdbool.h>
 #include <string.h>
@@ -78,9 +79,53 @@ static kv_err wait_for(pid_t child, FILE *words, kv_diag *diag)
     return kv_fail(diag, KV_ERR_IO, NULL, "gnuplot failed: %s", text);
 }
 
+/* Takes what gnuplot draws, to its end. gnuplot itself does not mind a disk that is full. Answers
+ * errno of what went wrong, 0 if nothing did. */
+static int copy_picture(int from, int to)
+{
+    char bytes[1 << 16];
+    int failed = 0;
+    for (;;) {
+        ssize_t got = read(from, bytes, sizeof bytes), done = 0;
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return failed != 0 || got == 0 ? failed : errno;
+        while (done < got && failed == 0) {
+            ssize_t put = write(to, bytes + done, (size_t)(got - done));
+            if (put >= 0)
+                done += put;
+            else if (errno != EINTR)
+                failed = errno;
+        }
+    }
+}
+
+/* Runs gnuplot with a pipe for its picture. */
+static kv_err draw(int script, int picture, FILE *words, kv_diag *diag)
+{
+    int ends[2];
+    pid_t child;
+    if (pipe(ends) != 0)
+        return kv_fail(diag, KV_ERR_IO, NULL, "gnuplot cannot be started: %s", strerror(errno));
+    fcntl(ends[0], F_SETFD, FD_CLOEXEC);
+    int failed = start(script, ends[1], fileno(words), &child);
+    close(ends[1]);
+    int lost = failed == 0 ? copy_picture(ends[0], picture) : 0;
+    close(ends[0]);
+    if (failed != 0)
+        return failed == ENOENT ? kv_fail(diag, KV_ERR_UNSUPPORTED, NULL,
+                                          "gnuplot was not found; install it to draw plots")
+                                : kv_fail(diag, KV_ERR_IO, NULL, "gnuplot cannot be started: %s",
+                                          strerror(failed));
+    kv_err err = wait_for(child, words, diag);
+    return err == KV_OK && lost != 0
+               ? kv_fail(diag, KV_ERR_IO, NULL, "cannot write the picture: %s", strerror(lost))
+               : err;
+}
+
 kv_err kv__gnuplot_run(FILE *script, int picture, kv_diag *diag)
 {
-    pid_t child;
     FILE *words = tmpfile();
     if (words == NULL || fflush(script) != 0 || lseek(fileno(script), 0, SEEK_SET) != 0) {
         int failed = errno;
@@ -89,12 +134,7 @@ kv_err kv__gnuplot_run(FILE *script, int picture, kv_diag *diag)
         return kv_fail(diag, KV_ERR_IO, NULL, "cannot write a temporary file: %s",
                        strerror(failed));
     }
-    int failed = start(fileno(script), picture, fileno(words), &child);
-    kv_err err =
-        failed == ENOENT ? kv_fail(diag, KV_ERR_UNSUPPORTED, NULL,
-                                   "gnuplot was not found; install it to draw plots")
-        : failed ? kv_fail(diag, KV_ERR_IO, NULL, "gnuplot cannot be started: %s", strerror(failed))
-                 : wait_for(child, words, diag);
+    kv_err err = draw(fileno(script), picture, words, diag);
     fclose(words);
     return err;
 }

@@ -5,6 +5,7 @@
 #include "analysis/sets.h"
 
 #include "analysis/sql.h"
+#include "analysis/text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -154,8 +155,11 @@ void kv__sets_fini(kv_sets *sets)
 void kv__sets_palette(kv_sheet *sheet, int panel, double most)
 {
     double right = (sheet->width - 78.0) / sheet->width;
-    double low = 1 - (sheet->area.y + sheet->area.height - 54) / sheet->height;
-    double high = 1 - (sheet->area.y + 26) / sheet->height;
+    kv_box first = kv__sheet_box(sheet, 0), last = kv__sheet_box(sheet, sheet->panels - 1);
+    double low = 1 - (last.y + last.height) / sheet->height, high = 1 - first.y / sheet->height;
+    double pixels = last.y + last.height - first.y;
+    const char *title = kv__text_width(sheet->colour_bar, 14) > pixels ? sheet->short_colour_bar
+                                                                       : sheet->colour_bar;
     fprintf(
         sheet->script,
         "set palette defined (0 '#ffffff', 1 '#c6dbef', 2 '#6baed6', 3 '#2171b5', 4 '#08306b')\n"
@@ -164,9 +168,10 @@ void kv__sets_palette(kv_sheet *sheet, int panel, double most)
     if (panel + 1 < sheet->panels)
         return; /* one bar is enough */
     fprintf(sheet->script,
-            "set cbtics autofreq\nset label 90 '%s' at screen %.6f, screen %.6f center rotate by "
+            "set cbtics %g\nset label 90 '%s' at screen %.6f, screen %.6f center rotate by "
             "90\n",
-            sheet->colour_bar, (sheet->width - 12.0) / sheet->width, (low + high) / 2);
+            most / (pixels > 100 ? 4 : 1), title, (sheet->width - 12.0) / sheet->width,
+            (low + high) / 2);
     fprintf(sheet->script,
             "set colorbox vertical user origin screen %.6f, screen %.6f size screen %.6f, screen "
             "%.6f\n",

@@ -6,25 +6,26 @@
 
 #include "analysis/figure.h"
 #include "analysis/gnuplot.h"
+#include "analysis/text.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* All in pixels. */
 enum {
-    TEXT = 17,  /* height of a line */
-    LETTER = 7, /* mean width of a letter */
+    TEXT = 17, /* height of a line */
+    FONT = 14, /* size of usual text, in the terminal where it is largest */
     GAP = 8,
     SAMPLE = 64, /* of a line in the legend, with gaps */
     TITLE = 34,  /* above everything */
     EDGE = 12,
     PANEL_LEFT = 62, /* room for what stands around the axes */
     PANEL_RIGHT = 14,
-    PANEL_TOP = 26,
+    PANEL_TOP = 26, /* with a title of one line */
     PANEL_BOTTOM = 54,
-    LEAST_PANEL = 320,
     BAR = 84,      /* of a colour bar with its numbers */
-    MOST_LINES = 4 /* of the caption */
+    MOST_LINES = 8 /* of the caption */
 };
 
 void kv__sheet_init(kv_sheet *sheet, const kv_plot_options *canvas, FILE *script)
@@ -82,15 +83,14 @@ void kv__sheet_style(const kv_sheet *sheet, int number, bool line, bool point)
 
 /* --- layout ----------------------------------------------------------------------------------- */
 
-/* Letters of the longest entry; at most so many that two fit side by side. */
-static int longest_text(const kv_sheet *sheet, int width)
+/* Width of the longest text in the legend; at most so much that two fit side by side, or one if
+ * they are few. */
+static double entry_width(const kv_sheet *sheet, double width)
 {
-    int longest = 0, most = (width / 2 - SAMPLE) / LETTER;
-    for (int i = 0; i < sheet->entries; i++) {
-        int letters = (int)strlen(sheet->entry[i].text);
-        longest = letters > longest ? letters : longest;
-    }
-    return longest > most ? most : longest;
+    double longest = 0, most = (sheet->entries > 3 ? width / 2 : width) - SAMPLE;
+    for (int i = 0; i < sheet->entries; i++)
+        longest = fmax(longest, kv__text_width(sheet->entry[i].text, FONT) + GAP);
+    return fmin(longest, most);
 }
 
 /* Puts the legend on the right or below, wherever that leaves the panels more room. */
@@ -104,8 +104,8 @@ static void place(kv_sheet *out, int caption_lines)
     out->legend_columns = 1;
     if (out->entries == 0)
         return;
-    out->letters = longest_text(out, (int)width);
-    int entry = SAMPLE + LETTER * out->letters;
+    out->entry_width = entry_width(out, width);
+    double entry = SAMPLE + out->entry_width;
     int across = (int)(width / entry) > 0 ? (int)(width / entry) : 1;
     int lines = (out->entries + across - 1) / across;
     double below = width * (height - lines * TEXT - EDGE), beside = (width - entry) * height;
@@ -119,16 +119,48 @@ static void place(kv_sheet *out, int caption_lines)
     out->area.height -= lines * TEXT + EDGE;
 }
 
+kv_box kv__sheet_box(const kv_sheet *sheet, int panel)
+{
+    double width = sheet->area.width / sheet->columns, height = sheet->area.height / sheet->rows;
+    return (kv_box){sheet->area.x + (panel % sheet->columns) * width + PANEL_LEFT,
+                    sheet->area.y + (panel / sheet->columns) * height + sheet->panel_top,
+                    width - PANEL_LEFT - PANEL_RIGHT, height - sheet->panel_top - PANEL_BOTTOM};
+}
+
+/* Pixels that a title of one line may have. */
+static double title_room(const kv_sheet *sheet)
+{
+    return sheet->area.width / sheet->columns - PANEL_RIGHT;
+}
+
+static void set_columns(kv_sheet *sheet, int columns)
+{
+    sheet->columns = columns;
+    sheet->rows = (sheet->panels + columns - 1) / columns;
+    sheet->panel_top = PANEL_TOP + (sheet->widest_title > title_room(sheet) ? TEXT : 0);
+}
+
+/* The larger the more can be seen in a panel: its height, or its width if that is little. */
+static double clearness(const kv_sheet *sheet)
+{
+    kv_box box = kv__sheet_box(sheet, 0);
+    return fmin(box.height, box.width / 1.4);
+}
+
+/* Of equals the fewest rows: one compares best. */
 static void divide(kv_sheet *out)
 {
-    if (out->columns == 0) {
-        out->columns = 1;
-        while (out->columns * out->columns < out->panels)
-            out->columns++;
-        if (out->panels <= 3 && out->area.width / out->panels >= LEAST_PANEL)
-            out->columns = out->panels; /* one row compares best */
+    double most = -INFINITY;
+    int best = out->columns;
+    for (int columns = out->panels; columns >= 1 && out->columns == 0; columns--) {
+        kv_sheet trial = *out;
+        set_columns(&trial, columns);
+        if (clearness(&trial) > most + 1) {
+            most = clearness(&trial);
+            best = columns;
+        }
     }
-    out->rows = (out->panels + out->columns - 1) / out->columns;
+    set_columns(out, best > 0 ? best : 1);
 }
 
 bool kv__sheet_lowest(const kv_sheet *sheet, int panel)
@@ -163,19 +195,38 @@ void kv__text_fit(const char *text, int letters, char *out, size_t bytes)
     snprintf(out, bytes, "%.*s...%s", head, text, text + tail);
 }
 
-/* Lines of at most `letters`, each to be freed; answers how many there are. */
-static int wrap(const char *text, int letters, char **line, int most)
+void kv__text_fit_width(const char *text, double size, double width, char *out, size_t bytes)
+{
+    snprintf(out, bytes, "%s", text);
+    for (int letters = (int)strlen(text); letters > 5 && kv__text_width(out, size) > width;)
+        kv__text_fit(text, --letters, out, bytes);
+}
+
+/* Bytes of text that fit into a line; it breaks at a space, or, within a long word, anywhere. */
+static int line_end(const char *text, double size, double width)
+{
+    char line[1024];
+    int all = (int)strlen(text), space = 0;
+    for (int end = 1; end <= all && end < (int)sizeof line; end++) {
+        if (whole_characters(text, end) != end)
+            continue;
+        snprintf(line, sizeof line, "%.*s", end, text);
+        if (kv__text_width(line, size) > width)
+            return space > 0 ? space : whole_characters(text, end > 1 ? end - 1 : 1);
+        if (text[end] == ' ')
+            space = end;
+    }
+    return all;
+}
+
+/* Lines of at most `width`, each to be freed; answers how many there are. */
+static int wrap(const char *text, double size, double width, char **line, int most)
 {
     int lines = 0;
     while (*text && lines < most) {
-        int length = (int)strlen(text), cut = length;
-        if (length > letters) {
-            for (cut = letters; cut > 0 && text[cut] != ' ';)
-                cut--;
-            cut = cut ? cut : whole_characters(text, letters);
-        }
-        line[lines++] = strndup(text, (size_t)cut);
-        text += cut;
+        int end = line_end(text, size, width);
+        line[lines++] = strndup(text, (size_t)(end > 0 ? end : 1));
+        text += end > 0 ? end : 1;
         text += strspn(text, " ");
     }
     return lines;
@@ -199,17 +250,21 @@ static void write_margins(const kv_sheet *sheet, const kv_box *b)
             1 - b->y / sheet->height, 1 - (b->y + b->height) / sheet->height);
 }
 
+void kv__sheet_title(kv_sheet *sheet, const char *title)
+{
+    sheet->widest_title = fmax(sheet->widest_title, kv__text_width(title, FONT + 1));
+}
+
 void kv__sheet_begin(kv_sheet *sheet, int panels, const char *title, const char *caption)
 {
     char *line[MOST_LINES], how[64];
     char fitted[512];
-    int lines = wrap(caption, (sheet->width - 2 * EDGE) * 10 / 66, line, MOST_LINES);
+    int lines = wrap(caption, FONT - 1, sheet->width - 2 * EDGE, line, MOST_LINES);
     sheet->panels = panels;
-    sheet->wide = PANEL_LEFT + (sheet->long_labels > 6 ? (sheet->long_labels - 6) * LETTER : 0);
     place(sheet, lines);
     divide(sheet);
     fprintf(sheet->script, "set multiplot\nunset key\nunset colorbox\n");
-    kv__text_fit(title, sheet->width / (LETTER + 2), fitted, sizeof fitted);
+    kv__text_fit_width(title, FONT + 2, sheet->width - 2 * EDGE, fitted, sizeof fitted);
     snprintf(how, sizeof how, "center font ',%d'", sheet->font + 2);
     write_label(sheet, 1, fitted, sheet->width / 2.0, TITLE / 2.0 - 2, how);
     snprintf(how, sizeof how, "left font ',%d' tc rgb '#505050'", sheet->font - 1);
@@ -222,32 +277,51 @@ void kv__sheet_begin(kv_sheet *sheet, int panels, const char *title, const char 
 
 /* --- panels ----------------------------------------------------------------------------------- */
 
-static kv_box panel_box(const kv_sheet *sheet, int panel)
-{
-    double width = sheet->area.width / sheet->columns, height = sheet->area.height / sheet->rows;
-    return (kv_box){sheet->area.x + (panel % sheet->columns) * width + sheet->wide,
-                    sheet->area.y + (panel / sheet->columns) * height + PANEL_TOP,
-                    width - sheet->wide - PANEL_RIGHT, height - PANEL_TOP - PANEL_BOTTOM};
-}
-
-static void write_axis(const kv_sheet *sheet, const char *axis, const char *label,
+/* Takes the first of several labels that there is room for, else cuts the last. */
+static void write_axis(const kv_sheet *sheet, const char *axis, const char *label, double room,
                        const char *offset)
 {
+    char text[128], fitted[128];
     if (label == NULL) {
         fprintf(sheet->script, "unset %slabel\n", axis);
         return;
     }
+    for (const char *next = label; next != NULL; label = next) {
+        size_t bytes = strcspn(label, "\t");
+        snprintf(text, sizeof text, "%.*s", (int)bytes, label);
+        next = label[bytes] == '\t' && kv__text_width(text, FONT) > room ? label + bytes + 1 : NULL;
+        if (next == NULL)
+            break;
+    }
+    kv__text_fit_width(text, FONT, room, fitted, sizeof fitted);
     fprintf(sheet->script, "set %slabel ", axis);
-    kv__gnuplot_text(sheet->script, label);
+    kv__gnuplot_text(sheet->script, fitted);
     fprintf(sheet->script, " offset %s\n", offset);
+}
+
+/* Labels, since a title of gnuplot's has one line. */
+static void write_title(const kv_sheet *sheet, const kv_box *box, const char *title)
+{
+    double middle = box->x + box->width / 2, room = title_room(sheet);
+    bool two = sheet->panel_top > PANEL_TOP && kv__text_width(title, FONT + 1) > room;
+    char first[256], second[256] = "", how[32];
+    int end = two ? line_end(title, FONT + 1, room) : (int)strlen(title);
+    snprintf(first, sizeof first, "%.*s", end, title);
+    kv__text_fit_width(title + end + strspn(title + end, " "), FONT + 1, room, second,
+                       sizeof second);
+    if (!two)
+        kv__text_fit_width(title, FONT + 1, room, first, sizeof first);
+    snprintf(how, sizeof how, "center font ',%d'", sheet->font + 1);
+    write_label(sheet, 60, first, middle, box->y - TEXT / 2.0 - 6 - (two ? TEXT : 0), how);
+    if (two)
+        write_label(sheet, 61, second, middle, box->y - TEXT / 2.0 - 6, how);
 }
 
 void kv__sheet_panel(kv_sheet *sheet, int panel, const char *title, const char *x_label,
                      const char *y_label)
 {
     FILE *script = sheet->script;
-    kv_box box = panel_box(sheet, panel);
-    char fitted[256];
+    kv_box box = kv__sheet_box(sheet, panel);
     if (panel > 0)
         fputs("unset label\n", script); /* those of the frame were drawn by the first panel */
     write_margins(sheet, &box);
@@ -256,12 +330,70 @@ void kv__sheet_panel(kv_sheet *sheet, int panel, const char *title, const char *
           "set xtics autofreq\nset ytics autofreq\nunset logscale\n"
           "set xrange [*:*]\nset yrange [*:*]\n",
           script);
-    write_axis(sheet, "x", x_label, "0,0.3");
-    write_axis(sheet, "y", y_label, "0.7,0");
-    kv__text_fit(title, (int)((box.width + sheet->wide) / (LETTER + 1)), fitted, sizeof fitted);
-    fputs("set title ", script);
-    kv__gnuplot_text(script, fitted);
-    fprintf(script, " font ',%d' offset 0,-0.4\n", sheet->font + 1);
+    write_axis(sheet, "x", x_label, box.width + PANEL_LEFT - GAP, "0,0.3");
+    write_axis(sheet, "y", y_label, box.height, "0.7,0");
+    write_title(sheet, &box, title);
+}
+
+/* --- axes ------------------------------------------------------------------------------------- */
+
+/* 1, 2 or 5 times a power of ten, no less than `least`. */
+static double nice_step(double least)
+{
+    double power = pow(10, floor(log10(least))), digit = least / power;
+    return power * (digit <= 1 ? 1 : digit <= 2 ? 2 : digit <= 5 ? 5 : 10);
+}
+
+/* Width of the longest number on an axis. */
+static double number_width(double from, double to, double step)
+{
+    double widest = 0;
+    char text[32];
+    for (double tick = ceil(from / step - 1e-9) * step; tick <= to * (1 + 1e-9); tick += step) {
+        snprintf(text, sizeof text, "%g", fabs(tick) < 1e-9 * step ? 0 : tick);
+        widest = fmax(widest, kv__text_width(text, FONT));
+    }
+    return widest;
+}
+
+void kv__sheet_x(const kv_sheet *sheet, int panel, double from, double to)
+{
+    double pixels = kv__sheet_box(sheet, panel).width, span = to > from ? to - from : 1;
+    double step = nice_step(span / 8);
+    while (step < span && step / span * pixels < number_width(from, from + span, step) + GAP)
+        step = nice_step(1.01 * step);
+    fprintf(sheet->script, "set xrange [%.10g:%.10g]\nset xtics %.10g\n", from, from + span, step);
+}
+
+void kv__sheet_y(const kv_sheet *sheet, int panel, double to)
+{
+    double pixels = kv__sheet_box(sheet, panel).height, span = to > 0 && isfinite(to) ? to : 1;
+    double step = nice_step(span / 6);
+    while (step < span && step / span * pixels < TEXT)
+        step = nice_step(1.01 * step);
+    fprintf(sheet->script, "set yrange [0:%.10g]\nset ytics %.10g\n",
+            ceil(span / step - 1e-6) * step, step);
+}
+
+void kv__sheet_log_x(const kv_sheet *sheet, int panel, double from, double to)
+{
+    int low = from > 0 ? (int)floor(log10(from) + 1e-9) : 0;
+    int high = to > 0 ? (int)ceil(log10(to) - 1e-9) : 1, factor = 1;
+    high = high > low ? high : low + 1;
+    double decade = kv__sheet_box(sheet, panel).width / (high - low);
+    while (factor * decade < kv__text_width("0.001", FONT) + GAP && factor < high - low)
+        factor++;
+    fprintf(sheet->script,
+            "set logscale x 10\nset xrange [1e%d:1e%d]\nset xtics 1e%d\nset mxtics %s\n", low, high,
+            factor, factor > 1 ? "default" : "10");
+}
+
+int kv__sheet_every(double each, double text)
+{
+    int every = 1;
+    while (every * each < text && every < 1 << 20)
+        every *= 2;
+    return every;
 }
 
 /* --- the end ---------------------------------------------------------------------------------- */
@@ -274,7 +406,7 @@ static void write_entries(const kv_sheet *sheet)
         char text[256];
         double x = sheet->legend.x + (i / rows) * width;
         double y = sheet->legend.y + (i % rows + 0.5) * TEXT;
-        kv__text_fit(sheet->entry[i].text, sheet->letters, text, sizeof text);
+        kv__text_fit_width(sheet->entry[i].text, FONT, sheet->entry_width, text, sizeof text);
         write_label(sheet, 1 + i, text, x + SAMPLE - GAP, y, "left");
         fprintf(sheet->script, "$l%d << EOD\n%g %g\n%g %g\nEOD\n$p%d << EOD\n%g %g\nEOD\n", i, x,
                 sheet->height - y, x + SAMPLE - 2 * GAP, sheet->height - y, i,

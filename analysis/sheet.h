@@ -34,12 +34,15 @@ typedef struct kv_sheet {
     double scale; /* of points */
     int columns;  /* of panels; 0 before kv__sheet_begin: as it fits */
     int rows, panels;
-    const char *colour_bar; /* its title; NULL: there is none */
-    int long_labels;        /* letters of the longest label at a y axis; 0: numbers */
+    const char *colour_bar;       /* its title; NULL: there is none */
+    const char *short_colour_bar; /* the same in little room */
     kv_sheet_entry entry[KV_SHEET_ENTRIES];
     int entries;
-    kv_box area, legend;               /* set by kv__sheet_begin, as the rest is */
-    int legend_columns, letters, wide; /* letters of an entry; pixels at the left of a panel */
+    double widest_title; /* of the panels, in pixels; see kv__sheet_title */
+    kv_box area, legend; /* set by kv__sheet_begin, as the rest is */
+    int legend_columns;
+    double entry_width; /* of the text of an entry */
+    int panel_top;      /* room above a panel: its title in one line or in two */
 } kv_sheet;
 
 void kv__sheet_init(kv_sheet *sheet, const kv_plot_options *canvas, FILE *script);
@@ -51,13 +54,28 @@ void kv__sheet_series(kv_sheet *sheet, const char *text, int number, bool line, 
 /* " with linespoints ..." of a series, as its entry looks. */
 void kv__sheet_style(const kv_sheet *sheet, int number, bool line, bool point);
 
+/* Tells of a panel's title before the layout, which leaves room for two lines where one is too few.
+ */
+void kv__sheet_title(kv_sheet *sheet, const char *title);
+
 /* Lays out and writes title and caption. Both are text as it stands. */
 void kv__sheet_begin(kv_sheet *sheet, int panels, const char *title, const char *caption);
 
 /* Writes place, title, labels (NULL: none) and looks of the axes of a panel; the caller's ranges
- * and plot command follow. */
+ * and plot command follow. A label may be several, the longest first, with tabs between: the first
+ * that there is room for is taken. */
 void kv__sheet_panel(kv_sheet *sheet, int panel, const char *title, const char *x_label,
                      const char *y_label);
+/* The inside of a panel. */
+kv_box kv__sheet_box(const kv_sheet *sheet, int panel);
+/* Writes the range of an axis, and so many ticks that their numbers do not meet: from..to; 0 to
+ * what ends on a tick; whole powers of ten. */
+void kv__sheet_x(const kv_sheet *sheet, int panel, double from, double to);
+void kv__sheet_y(const kv_sheet *sheet, int panel, double to);
+void kv__sheet_log_x(const kv_sheet *sheet, int panel, double from, double to);
+/* Every how many of rows or columns, each so many pixels, can have a text of so many: 1, 2, 4 ...
+ */
+int kv__sheet_every(double each, double text);
 /* True of panels that no other stands below of, or left of. */
 bool kv__sheet_lowest(const kv_sheet *sheet, int panel);
 bool kv__sheet_leftmost(const kv_sheet *sheet, int panel);
@@ -67,5 +85,7 @@ void kv__sheet_end(kv_sheet *sheet);
 
 /* Cuts text in its middle so that at most `letters` remain (0: any number), at whole characters. */
 void kv__text_fit(const char *text, int letters, char *out, size_t bytes);
+/* The same for a width in pixels at a size of the font in pixels. */
+void kv__text_fit_width(const char *text, double size, double width, char *out, size_t bytes);
 
 #endif

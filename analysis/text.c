@@ -29,3 +29,24 @@ int kv__character(const char *text)
         return 0;
     return bytes;
 }
+
+double kv__text_width(const char *text, double size)
+{
+    static const short advance[] = {
+        /* of ' ' to '~', in thousandths of the size */
+        318,  401, 460, 838, 636, 950, 780, 275, 390, 390, 500, 838, 318, 361, 318, 337,
+        636,  636, 636, 636, 636, 636, 636, 636, 636, 636, 337, 337, 838, 838, 838, 531,
+        1000, 684, 686, 698, 770, 632, 575, 775, 752, 295, 295, 656, 557, 863, 748, 787,
+        603,  787, 695, 635, 611, 732, 684, 989, 685, 611, 685, 390, 337, 390, 838, 500,
+        500,  613, 635, 550, 635, 615, 352, 635, 634, 278, 278, 579, 278, 974, 634, 612,
+        635,  635, 411, 521, 392, 634, 592, 818, 592, 592, 525, 636, 337, 636, 838};
+    double sum = 0;
+    for (int bytes; *text; text += bytes ? bytes : 1) {
+        bytes = kv__character(text);
+        if (bytes == 1)
+            sum += advance[*text - ' '];
+        else if (bytes > 1) /* few letters beyond Latin, Greek and Cyrillic are not wide */
+            sum += bytes == 2 ? 700 : 1000;
+    }
+    return sum / 1000 * size;
+}

@@ -8,4 +8,8 @@
  * UTF-8 (overlong, surrogate, beyond U+10FFFF, cut off, U+FFFE or U+FFFF). */
 int kv__character(const char *text);
 
+/* Width of a text in a sans-serif font of that size, in the same unit, for laying out: that of
+ * DejaVu Sans, which is wider than most. */
+double kv__text_width(const char *text, double size);
+
 #endif

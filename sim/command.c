@@ -41,6 +41,8 @@ static void print_help(const kv_command *command)
         printf("  %-30s %s\n", left, o->help);
     }
     printf("  %-30s %s\n", "-h, --help", "print this help");
+    if (command->more != NULL)
+        command->more();
 }
 
 int kv__option_next(const kv_command *command, int argc, char **argv)

@@ -23,6 +23,7 @@ typedef struct kv_command {
     const char *arguments; /* "EXPERIMENT.yaml [OPTION]..." */
     const char *brief;
     const kv_option *options; /* beside --help; ends with a NULL name */
+    void (*more)(void);       /* prints what --help says below the options; NULL: nothing */
     int (*run)(const struct kv_command *self, int argc, char **argv); /* argv[0] is the name */
 } kv_command;
 

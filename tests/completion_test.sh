@@ -35,7 +35,7 @@ offers()
     fi
 }
 
-echo 1..12
+echo 1..14
 offers 'a command' 'list' li
 offers 'a global option' '--version' --v
 offers 'no unknown command' '' zzz
@@ -47,4 +47,6 @@ offers 'policies for the calculator' 'full' footprint ful
 offers 'models for the calculator' 'llama-3.1-8b' footprint --model llama-3.1-8
 offers 'experiments and results to run, and folders' 'a.yaml b.db folder' run ''
 offers 'results to report' 'b.db folder' report ''
+offers 'results to plot' 'b.db folder' plot ''
+offers 'a kind of plot' 'chunk curve' plot b.db c
 offers 'any file else' 'a.yaml b.db c.txt folder' trace info ''

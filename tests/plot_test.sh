@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The kvsim authors
 # Checks kvsim plot: pictures are what their names say, names of tasks and policies are text and never
-# a script or markup, wrong input and a missing gnuplot leave a message and no file.
-# Not checked: how a picture looks.
+# a script or markup, wrong input and a missing gnuplot leave a message and no file,
+# no text of a picture meets another. Not checked: how a picture looks otherwise.
 . "$srcdir/tests/tap.sh"
-plan=47
+plan=61
 
 no_gnuplot()
 {
@@ -15,6 +15,33 @@ no_gnuplot()
 see()
 {
     "$PYTHON3" "$srcdir/tests/plot_check.py" "$@"
+}
+
+# listed: every kind is in the help and on the manual page.
+listed()
+{
+    local kind
+    "$KVSIM" plot --help > help
+    for kind in chunk curve heads latency pareto retained timeline turns; do
+        grep -q "^  $kind " help || return 1
+        grep -q "^.It Cm $kind\$" "$srcdir/docs/man/kvsim-plot.1" || return 1
+    done
+}
+
+# full KIND: a device that is full.
+full()
+{
+    "$KVSIM" plot "$db" curve > /dev/full
+}
+
+# sizes DB KIND OPTION...: a kind at all sizes, without texts that meet.
+sizes()
+{
+    local size
+    for size in 480x640 640x400 800x500 1200x700; do
+        "$KVSIM" plot "$1" "$2" "${@:3}" --size $size -o "$2-$size.svg" || return 1
+    done
+    see apart "$font" "$2"-480x640.svg "$2"-640x400.svg "$2"-800x500.svg "$2"-1200x700.svg
 }
 
 # drawn WHAT DB OPTION...: the numbers that reach gnuplot are those of the database.
@@ -37,7 +64,11 @@ check 'no gnuplot is said and leaves no file' fails 2 'gnuplot was not found' no
 check 'and nothing else' test "$(ls none.svg* 2> /dev/null | wc -l)" = 0
 check 'no points' fails 2 'has no points yet' "$KVSIM" plot empty.db curve -o none.svg
 check 'no such file' fails 2 'No such file' "$KVSIM" plot missing.db curve -o none.svg
-check 'no such kind' fails 2 "expected curve" "$KVSIM" plot "$db" curv -o none.svg
+check 'no such kind' fails 2 "did you mean 'curve'" "$KVSIM" plot "$db" curv -o none.svg
+check 'and what there is' fails 2 \
+    'expected curve, chunk, turns, heads, retained, timeline, latency, pareto' \
+    "$KVSIM" plot "$db" nothing -o none.svg
+check 'help lists the kinds' listed
 check 'no such task' fails 2 "did you mean 'kv_recall'" \
     "$KVSIM" plot "$db" curve --task kv_recal -o none.svg
 check 'no such format' fails 2 'FILE.svg, FILE.png or FILE.pdf' \
@@ -63,6 +94,7 @@ check 'PDF is one' grep -qa '^%PDF-' a.pdf
 check 'nothing is left beside them' test "$(ls a.* | wc -l)" = 3
 "$KVSIM" plot "$db" curve > b.svg
 check 'standard output gets the same SVG' cmp a.svg b.svg
+check 'a full disk is said' fails 1 'cannot write' full
 check 'the source of accuracy is said' grep -q 'accuracy (proxy)' a.svg
 "$KVSIM" plot hostile.db curve -o hostile.svg
 check 'names are text, not markup' see markup hostile.svg
@@ -92,6 +124,22 @@ check 'an axis has a name' fails 2 "'size' is no value for --axis" \
     "$KVSIM" plot bytes.db curve --axis size -o none.svg
 "$KVSIM" plan -q -o sets.db "$srcdir/examples/plan.yaml" || exit 1
 check 'pareto: cost and latency' drawn pareto sets.db pareto
+font=$(fc-match -f '%{file}' 'DejaVu Sans:style=Book' 2> /dev/null)
+case $font in
+    *DejaVuSans.ttf)
+        for kind in curve chunk turns heads retained; do
+            check "$kind: no text meets another at any size" sizes sets.db $kind --run 1
+        done
+        for kind in chunk latency timeline; do
+            check "$kind of serving: no text meets another" sizes sets.db $kind --run 2
+        done
+        check 'pareto: no text meets another' sizes sets.db pareto ;;
+    *)
+        skip_to $((n + 9)) 'DejaVu Sans is not installed' ;;
+esac
+cp sets.db tiers.db
+see tiers tiers.db || exit 1
+check 'timeline: every tier' drawn tiered tiers.db timeline --run 2 --point 2
 check 'no plan is said' fails 2 'kvsim plan' "$KVSIM" plot "$db" pareto -o none.svg
 check 'no sets are said' fails 2 'keep_sets: true' "$KVSIM" plot "$db" heads -o none.svg
 check 'no requests are said' fails 2 'request_results: true' "$KVSIM" plot "$db" latency -o none.svg
@@ -111,4 +159,11 @@ for kind in chunk latency timeline; do
 done
 "$KVSIM" plot sets.db pareto -o pareto.svg
 check 'pareto: names are text' see markup pareto.svg
+"$KVSIM" plot sets.db chunk --run 1 -o chunk.svg
+case $font in
+    *DejaVuSans.ttf)
+        check 'long names meet nothing either' see apart "$font" chunk.svg turns.svg heads.svg \
+            retained.svg latency.svg timeline.svg pareto.svg ;;
+    *) skip_to $((n + 1)) 'DejaVu Sans is not installed' ;;
+esac
 check 'nor commands' test ! -e pwned

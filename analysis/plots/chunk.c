@@ -8,6 +8,7 @@
 #include "analysis/serving_points.h"
 #include "analysis/sheet.h"
 #include "analysis/sql.h"
+#include "analysis/text.h"
 
 #include <limits.h>
 #include <math.h>
@@ -130,13 +131,21 @@ static void unload(chart *c)
 
 /* --- panels ----------------------------------------------------------------------------------- */
 
-static void write_ticks(const chart *c, FILE *script)
+/* As many chunk sizes are named as there is room for, from the last, which is the whole prompt. */
+static void write_ticks(const chart *c, const kv_sheet *sheet, int panel)
 {
+    FILE *script = sheet->script;
     char text[24];
-    fputs("set xtics (", script);
+    double widest = 0;
     for (int i = 0; i < c->chunks; i++) {
         kv_chunk_text(c->chunk[i], text);
-        fprintf(script, "%s'%s' %d", i > 0 ? ", " : "", text, i);
+        widest = fmax(widest, kv__text_width(text, 14) + 8);
+    }
+    int every = kv__sheet_every(kv__sheet_box(sheet, panel).width / (c->chunks - 0.4), widest);
+    fputs("set xtics (", script);
+    for (int i = (c->chunks - 1) % every; i < c->chunks; i += every) {
+        kv_chunk_text(c->chunk[i], text);
+        fprintf(script, "%s'%s' %d", i >= every ? ", " : "", text, i);
     }
     fprintf(script, ")\nset xrange [-0.3:%g]\n", c->chunks - 0.7);
 }
@@ -159,7 +168,10 @@ static void write_critical(const chart *c, int task, int label, bool never, FILE
     for (int k = 0; k < c->chunks; k++) {
         const kv_curve *curve = find_curve(c, task, label, c->chunk[k]);
         double x = k + 0.03 * (label - c->labels / 2.0);
-        if (curve == NULL || !curve->has_critical || curve->points == 0)
+        bool known = curve != NULL && curve->has_critical && curve->points > 0;
+        if (!never && !(known && curve->status == KV_CRITICAL_OK))
+            fprintf(script, "%g NaN NaN NaN\n", x); /* no line goes past it */
+        if (!known)
             continue;
         double lo = isnan(curve->lo) ? curve->kv_footprint : curve->lo;
         double hi = isnan(curve->hi) ? curve->kv_footprint : curve->hi;
@@ -180,10 +192,11 @@ static void write_task(const chart *c, int task, kv_sheet *sheet)
         write_critical(c, task, i, true, script);
     }
     kv__sheet_panel(sheet, task, c->figure.task[task],
-                    kv__sheet_lowest(sheet, task) ? "chunk size (tokens)" : NULL,
+                    kv__sheet_lowest(sheet, task) ? "chunk size (tokens)\ttokens" : NULL,
                     kv__sheet_leftmost(sheet, task) ? kv_axis_critical(c->curves->axis) : NULL);
-    write_ticks(c, script);
-    fputs("set yrange [0:100]\nset ytics 20\nplot ", script);
+    write_ticks(c, sheet, task);
+    kv__sheet_y(sheet, task, 100);
+    fputs("plot ", script);
     for (int i = 0; i < c->labels; i++) {
         const char *colour = kv__figure_colour(i);
         fprintf(script,
@@ -203,6 +216,9 @@ static double latency_of(const kv_serving_item *item, int which)
 static void write_latency(const chart *c, int which, int panel, kv_sheet *sheet)
 {
     FILE *script = sheet->script;
+    double most = 0;
+    for (int p = 0; p < c->serving.items; p++)
+        most = fmax(most, latency_of(&c->serving.item[p], which));
     for (int i = 0; i < c->labels; i++) {
         int written = 0;
         fprintf(script, "$d%d << EOD\n", i);
@@ -215,9 +231,11 @@ static void write_latency(const chart *c, int which, int panel, kv_sheet *sheet)
         fputs(written ? "EOD\n" : "NaN NaN\nEOD\n", script);
     }
     kv__sheet_panel(sheet, panel, which == 0 ? "time to the first token" : "time per further token",
-                    "chunk size (tokens)", which == 0 ? "p99 TTFT (s)" : "p99 TPOT (ms)");
-    write_ticks(c, script);
-    fputs("set yrange [0:*]\nplot ", script);
+                    "chunk size (tokens)\ttokens",
+                    which == 0 ? "p99 TTFT (s)\tp99 (s)" : "p99 TPOT (ms)\tp99 (ms)");
+    write_ticks(c, sheet, panel);
+    kv__sheet_y(sheet, panel, most);
+    fputs("plot ", script);
     for (int i = 0; i < c->labels; i++) {
         fprintf(script, "%s$d%d using 1:2", i > 0 ? ", " : "", i);
         kv__sheet_style(sheet, i, true, true);
@@ -255,6 +273,8 @@ static kv_err write_chunk(kv_results *results, const kv_plot_options *canvas, FI
         snprintf(text, sizeof text, "%s: what the chunk size does", c.serving.name);
         char caption[1024];
         caption_text(&c, caption, sizeof caption);
+        for (int t = 0; t < tasks; t++)
+            kv__sheet_title(&sheet, c.figure.task[t]);
         kv__sheet_begin(&sheet, tasks + (c.serving.items > 0 ? 2 : 0), text, caption);
         for (int t = 0; t < tasks; t++)
             write_task(&c, t, &sheet);

@@ -72,24 +72,29 @@ static void caption_text(const kv_figure *figure, char *out, size_t bytes)
              curves->finished_at ? "" : " (not complete)", figure->note);
 }
 
-static void write_axes(const kv_figure *figure, FILE *script)
+static void write_axes(const kv_figure *figure, const kv_sheet *sheet, int panel)
 {
     kv_axes axes = kv__figure_axes(figure);
-    fprintf(script, "set xrange [0:%.10g]\nset yrange [0:%.10g]\nset xtics 20\nset mxtics 2\n",
-            axes.x_most, axes.y_most);
+    kv__sheet_x(sheet, panel, 0, axes.x_most);
+    kv__sheet_y(sheet, panel, axes.y_most / 1.05);
+    fprintf(sheet->script, "set yrange [0:%.10g]\nset mxtics 2\n", axes.y_most);
+}
+
+static void panel_title(const kv_figure *figure, int task, char *out, size_t bytes)
+{
+    const kv_curve *known = kv__figure_known(figure, task);
+    snprintf(out, bytes, "%s (%d examples)", figure->task[task], known ? known->examples : 0);
 }
 
 static void write_panel(const kv_figure *figure, kv_sheet *sheet, int panel, int *plot_series)
 {
     char title[256], label[64];
-    const kv_curve *known = kv__figure_known(figure, panel);
-    snprintf(title, sizeof title, "%s (%d examples)", figure->task[panel],
-             known ? known->examples : 0);
-    snprintf(label, sizeof label, "accuracy (%s)", kv__figure_source(figure));
+    panel_title(figure, panel, title, sizeof title);
+    snprintf(label, sizeof label, "accuracy (%s)\taccuracy", kv__figure_source(figure));
     kv__sheet_panel(sheet, panel, title,
                     kv__sheet_lowest(sheet, panel) ? kv_axis_title(figure->curves->axis) : NULL,
                     kv__sheet_leftmost(sheet, panel) ? label : NULL);
-    write_axes(figure, sheet->script);
+    write_axes(figure, sheet, panel);
     kv__figure_panel(figure, panel, sheet->scale, sheet->script, plot_series);
 }
 
@@ -137,6 +142,11 @@ static kv_err write_figure(const kv_figure *figure, const kv_plot_options *canva
                                                  "KV entries read", "scores in prefill"};
     snprintf(title, sizeof title, "%s: accuracy against %s", figure->curves->name,
              against[figure->curves->axis]);
+    for (int t = 0; t < figure->tasks; t++) {
+        char panel[256];
+        panel_title(figure, t, panel, sizeof panel);
+        kv__sheet_title(&sheet, panel);
+    }
     kv__sheet_begin(&sheet, figure->tasks, title, caption);
     for (int t = 0; t < figure->tasks; t++)
         write_panel(figure, &sheet, t, plot_series);

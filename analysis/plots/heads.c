@@ -50,6 +50,7 @@ static kv_err write_data(kv_results *results, const kv_sets *sets, const kv_plot
 static void write_panel(const kv_sets *sets, kv_sheet *sheet, int panel, double most)
 {
     char block[24];
+    kv_box box = kv__sheet_box(sheet, panel);
     snprintf(block, sizeof block, "$h%d", panel);
     kv__sheet_panel(sheet, panel, sets->point[panel].title,
                     kv__sheet_lowest(sheet, panel) ? "KV head" : NULL,
@@ -57,10 +58,8 @@ static void write_panel(const kv_sets *sets, kv_sheet *sheet, int panel, double 
     kv__sets_palette(sheet, panel, most > 0 ? 5 * ceil(most / 5) : 100);
     fprintf(sheet->script,
             "set xrange [-0.5:%g]\nset yrange [%g:-0.5]\nset xtics %d\nset ytics %d\nunset grid\n",
-            sets->heads - 0.5, sets->layers - 0.5, sets->heads > 10 ? 4 : 1,
-            sets->layers > 40   ? 8
-            : sets->layers > 10 ? 4
-                                : 1);
+            sets->heads - 0.5, sets->layers - 0.5, kv__sheet_every(box.width / sets->heads, 28),
+            kv__sheet_every(box.height / sets->layers, 17));
     kv__sets_boxes(sheet, block);
 }
 
@@ -76,11 +75,14 @@ static kv_err write_heads(kv_results *results, const kv_plot_options *canvas, FI
         return err;
     kv__sheet_init(&sheet, canvas, script);
     sheet.colour_bar = "retained after the prompt (%)";
+    sheet.short_colour_bar = "retained (%)";
     kv__sets_caption(&sets, end, sizeof end);
     snprintf(caption, sizeof caption, "%s%s. %s",
              canvas->example ? "Example " : "Mean of the examples of the task",
              canvas->example ? canvas->example : "", end);
     snprintf(title, sizeof title, "%s: what each head keeps, %s", sets.name, sets.task);
+    for (int p = 0; p < sets.points; p++)
+        kv__sheet_title(&sheet, sets.point[p].title);
     kv__sheet_begin(&sheet, sets.points, title, caption);
     for (int p = 0; p < sets.points && err == KV_OK; p++)
         err = write_data(results, &sets, canvas, p, &most, script, diag);

@@ -56,15 +56,47 @@ static kv_err write_data(kv_results *results, const kv_serving_item *item, int n
     return err == KV_END ? KV_OK : err;
 }
 
+/* The least and the largest of all that is shown. */
+static kv_err find_range(kv_results *results, const kv_serving_list *list, int shown, int panel,
+                         double *least, double *most, kv_diag *diag)
+{
+    kv_err err = KV_OK;
+    *least = INFINITY;
+    *most = 0;
+    for (int i = 0; i < shown && err == KV_OK; i++) {
+        sqlite3_stmt *row = NULL;
+        char *sql =
+            sqlite3_mprintf("SELECT min(%s), max(%s) FROM request_result WHERE point_id = ?",
+                            panels[panel].column, panels[panel].column);
+        err = sql != NULL ? kv__sql_prepare(results, sql, &row, diag) : kv_fail_memory(diag);
+        sqlite3_free(sql);
+        if (err == KV_OK) {
+            kv__sql_bind(row, 1, "i", list->item[i].id);
+            err = kv__sql_step(results, row, diag);
+        }
+        if (err == KV_OK) { /* fmin and fmax leave out NaN */
+            *least = fmin(*least, fmax(1e-6, kv__sql_double(row, 0)) * panels[panel].unit);
+            *most = fmax(*most, kv__sql_double(row, 1) * panels[panel].unit);
+        }
+        sqlite3_finalize(row);
+    }
+    *least = isfinite(*least) && *least < *most ? *least : *most / 10;
+    return err;
+}
+
 static kv_err write_panel(kv_results *results, const kv_serving_list *list, int shown, int panel,
                           kv_sheet *sheet, kv_diag *diag)
 {
-    kv_err err = KV_OK;
+    double least, most;
+    kv_err err = find_range(results, list, shown, panel, &least, &most, diag);
     for (int i = 0; i < shown && err == KV_OK; i++)
         err = write_data(results, &list->item[i], i, panel, sheet->script, diag);
     kv__sheet_panel(sheet, panel, panels[panel].title, panels[panel].label,
-                    panel == 0 ? "requests within (%)" : NULL);
-    fputs("set logscale x 10\nset yrange [0:100]\nset ytics 20\nplot ", sheet->script);
+                    kv__sheet_leftmost(sheet, panel) ? "requests within (%)\trequests (%)\t%"
+                                                     : NULL);
+    kv__sheet_log_x(sheet, panel, least, most);
+    kv__sheet_y(sheet, panel, 100);
+    fputs("plot ", sheet->script);
     for (int i = 0; i < shown; i++) {
         fprintf(sheet->script, "%s$d%d using 1:2", i > 0 ? ", " : "", i);
         kv__sheet_style(sheet, i, true, false);
@@ -86,6 +118,8 @@ static kv_err write_all(kv_results *results, const kv_serving_list *list,
     }
     kv__serving_caption(list, shown, caption, sizeof caption);
     snprintf(title, sizeof title, "%s: latencies of requests", list->name);
+    for (int p = 0; p < PANELS; p++)
+        kv__sheet_title(&sheet, panels[p].title);
     kv__sheet_begin(&sheet, PANELS, title, caption);
     kv_err err = KV_OK;
     for (int p = 0; p < PANELS && err == KV_OK; p++)

@@ -28,15 +28,16 @@ static const struct {
     const char *column, *limit, *title, *label;
     double unit;
 } panels[PANELS] = {
-    {"ttft_p99", "ttft_p99", "time to the first token", "p99 TTFT (s)", 1},
-    {"tpot_p99", "tpot_p99", "time per further token", "p99 TPOT (ms)", 1e3},
-    {"accuracy_of_full", "accuracy", "accuracy", "accuracy (% of the full cache's)", 100}};
+    {"ttft_p99", "ttft_p99", "time to the first token", "p99 TTFT (s)\tp99 (s)", 1},
+    {"tpot_p99", "tpot_p99", "time per further token", "p99 TPOT (ms)\tp99 (ms)", 1e3},
+    {"accuracy_of_full", "accuracy", "accuracy, of the full cache's", "accuracy (%)\t%", 100}};
 
 typedef struct front {
     long long run_id, choice[MOST_SERIES], choices; /* that are shown, and all of the run */
     int series;
     char *name, *version, *label[MOST_SERIES];
     bool priced;
+    double dearest, most[PANELS]; /* on the axes */
 } front;
 
 /* --- reading ---------------------------------------------------------------------------------- */
@@ -89,6 +90,29 @@ static kv_err read_choices(kv_results *results, front *f, kv_diag *diag)
     }
     sqlite3_finalize(rows);
     return err == KV_END ? KV_OK : err;
+}
+
+/* How far the axes must reach. */
+static kv_err read_ranges(kv_results *results, front *f, kv_diag *diag)
+{
+    sqlite3_stmt *row = NULL;
+    kv_err err = kv__sql_prepare(results,
+                                 "SELECT max(coalesce(cost_per_hour, devices)), max(ttft_p99), "
+                                 "max(tpot_p99) FROM plan_point WHERE run_id = ? AND rate_factor = "
+                                 "1 AND blocks_factor = 1",
+                                 &row, diag);
+    if (err == KV_OK) {
+        kv__sql_bind(row, 1, "i", f->run_id);
+        err = kv__sql_step(results, row, diag);
+    }
+    if (err == KV_OK) {
+        f->dearest = fmax(kv__sql_double(row, 0), 0);
+        for (int p = 0; p < 2; p++)
+            f->most[p] = fmax(kv__sql_double(row, 1 + p), 0) * panels[p].unit;
+        f->most[2] = 100;
+    }
+    sqlite3_finalize(row);
+    return err;
 }
 
 static void front_fini(front *f)
@@ -157,10 +181,12 @@ static kv_err write_panel(kv_results *results, const front *f, int panel, kv_she
     err = kv__sql_step(results, row, diag);
     kv__sheet_panel(sheet, panel, panels[panel].title, f->priced ? "cost per hour" : "devices",
                     panels[panel].label);
-    fprintf(script, "set xrange [0:*]\nset yrange [0:%s]\nplot ", panel == 2 ? "105" : "*");
-    if (err == KV_OK)
-        fprintf(script, "%.10g with lines lw 1 dt 2 lc rgb '#808080' notitle, ",
-                panels[panel].unit * kv__sql_double(row, 0));
+    double limit = err == KV_OK ? panels[panel].unit * kv__sql_double(row, 0) : NAN;
+    kv__sheet_x(sheet, panel, 0, 1.05 * f->dearest);
+    kv__sheet_y(sheet, panel, fmax(f->most[panel], limit));
+    fputs(panel == 2 ? "set yrange [0:105]\nplot " : "plot ", script);
+    if (!isnan(limit))
+        fprintf(script, "%.10g with lines lw 1 dt 2 lc rgb '#808080' notitle, ", limit);
     sqlite3_finalize(row);
     for (int i = 0; i < f->series; i++) {
         fprintf(script, "%s$d%d using 1:2", i > 0 ? ", " : "", i);
@@ -196,6 +222,8 @@ static kv_err write_pareto(kv_results *results, const kv_plot_options *canvas, F
     kv_err err = read_run(results, canvas, &f, diag);
     if (err == KV_OK)
         err = read_choices(results, &f, diag);
+    if (err == KV_OK)
+        err = read_ranges(results, &f, diag);
     if (err == KV_OK) {
         kv__sheet_init(&sheet, canvas, script);
         list_entries(&f, &sheet);
@@ -206,6 +234,8 @@ static kv_err write_pareto(kv_results *results, const kv_plot_options *canvas, F
             "nothing else that does is at least as accurate, as cheap and as fast, and better "
             "in one. Shown: %d of %lld configurations. kvsim %s, run %lld.",
             f.series, f.choices, f.version, f.run_id);
+        for (int p = 0; p < PANELS; p++)
+            kv__sheet_title(&sheet, panels[p].title);
         kv__sheet_begin(&sheet, PANELS, title, caption);
         for (int p = 0; p < PANELS && err == KV_OK; p++)
             err = write_panel(results, &f, p, &sheet, diag);

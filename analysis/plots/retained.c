@@ -98,9 +98,10 @@ static kv_err write_data(kv_results *results, const kv_sets *sets, const bins *b
 }
 
 /* Labels the first head of some layers. */
-static void write_layers(const kv_sets *sets, FILE *script)
+static void write_layers(const kv_sets *sets, const kv_sheet *sheet, int panel)
 {
-    int step = sets->layers > 24 ? 8 : sets->layers > 8 ? 4 : 1;
+    FILE *script = sheet->script;
+    int step = kv__sheet_every(kv__sheet_box(sheet, panel).height / sets->layers, 17);
     fputs("set ytics (", script);
     for (int l = 0; l < sets->layers; l += step)
         fprintf(script, "%s'%d' %d", l > 0 ? ", " : "", l, l * sets->heads);
@@ -112,12 +113,14 @@ static void write_panel(const kv_sets *sets, const bins *b, kv_sheet *sheet, int
     char block[24];
     snprintf(block, sizeof block, "$s%d", panel);
     kv__sheet_panel(sheet, panel, sets->point[panel].title,
-                    kv__sheet_lowest(sheet, panel) ? "position in the prompt (tokens)" : NULL,
-                    kv__sheet_leftmost(sheet, panel) ? "layer (a line per KV head)" : NULL);
+                    kv__sheet_lowest(sheet, panel)
+                        ? "position in the prompt (tokens)\tposition (tokens)\ttokens"
+                        : NULL,
+                    kv__sheet_leftmost(sheet, panel) ? "layer (a line per KV head)\tlayer" : NULL);
     kv__sets_palette(sheet, panel, 100);
-    fprintf(sheet->script, "set xrange [0:%lld]\nset yrange [%g:-0.7]\n", b->tokens,
-            sets->layers * sets->heads - 0.3);
-    write_layers(sets, sheet->script);
+    kv__sheet_x(sheet, panel, 0, (double)b->tokens);
+    fprintf(sheet->script, "set yrange [%g:-0.7]\n", sets->layers * sets->heads - 0.3);
+    write_layers(sets, sheet, panel);
     kv__sets_boxes(sheet, block);
 }
 
@@ -134,10 +137,13 @@ static kv_err write_retained(kv_results *results, const kv_plot_options *canvas,
     err = measure(results, &sets, &b, diag);
     kv__sheet_init(&sheet, canvas, script);
     sheet.colour_bar = "retained after the prompt (%)";
+    sheet.short_colour_bar = "retained (%)";
     kv__sets_caption(&sets, end, sizeof end);
-    snprintf(caption, sizeof caption, "A column is %d position%s. %s", b.width,
+    snprintf(caption, sizeof caption, "A line is a KV head, a column %d position%s. %s", b.width,
              b.width == 1 ? "" : "s", end);
     snprintf(title, sizeof title, "%s: what survives of %s", sets.name, sets.example);
+    for (int p = 0; p < sets.points; p++)
+        kv__sheet_title(&sheet, sets.point[p].title);
     kv__sheet_begin(&sheet, sets.points, title, caption);
     for (int p = 0; p < sets.points && err == KV_OK; p++) {
         err = write_data(results, &sets, &b, p, script, diag);

@@ -101,9 +101,13 @@ static void write_data(const turns *t, int task, int series, FILE *script)
     fprintf(script, "$d%d << EOD\nNaN NaN NaN NaN\n", series);
     for (int n = 0; n < t->count; n++) {
         const kv_curve *curve = find(t, n, task, series);
-        if (curve == NULL || !curve->has_critical || curve->points == 0)
+        double x = n + 1 + 0.03 * (series - t->figure.count / 2.0);
+        bool known = curve != NULL && curve->has_critical && curve->points > 0;
+        if (!known || curve->status == KV_CRITICAL_NEVER)
+            fprintf(script, "%g NaN NaN NaN\n", x); /* no line goes past it */
+        if (!known)
             continue;
-        double x = n + 1 + 0.03 * (series - t->figure.count / 2.0), y = curve->kv_footprint;
+        double y = curve->kv_footprint;
         if (curve->status == KV_CRITICAL_ALWAYS)
             y = curve->point[0].kv_footprint;
         if (curve->status == KV_CRITICAL_NEVER && aside != NULL)
@@ -129,8 +133,9 @@ static void write_panel(const turns *t, int panel, int task, kv_sheet *sheet)
     kv__sheet_panel(sheet, panel, t->figure.task[task],
                     kv__sheet_lowest(sheet, panel) ? "turn" : NULL,
                     kv__sheet_leftmost(sheet, panel) ? kv_axis_critical(t->all->axis) : NULL);
-    fprintf(script, "set xrange [0.5:%g]\nset xtics 1,%d\nset yrange [0:100]\nset ytics 20\nplot ",
-            last + 0.5, last > 16 ? 4 : 1);
+    kv__sheet_y(sheet, panel, 100);
+    fprintf(script, "set xrange [0.5:%g]\nset xtics 1,%d\nplot ", last + 0.5,
+            kv__sheet_every(kv__sheet_box(sheet, panel).width / last, 26));
     for (int i = 0; i < t->figure.count; i++) {
         const char *colour = kv__figure_colour(i);
         fprintf(script,
@@ -167,6 +172,8 @@ static void write_all(const turns *t, const kv_plot_options *canvas, FILE *scrip
         t->all->version, t->all->run_id, t->all->finished_at ? "" : " (not complete)",
         t->figure.note);
     snprintf(text, sizeof text, "%s: critical footprint turn by turn", t->all->name);
+    for (int p = 0; p < panels; p++)
+        kv__sheet_title(&sheet, t->figure.task[shown[p]]);
     kv__sheet_begin(&sheet, panels, text, caption);
     for (int p = 0; p < panels; p++)
         write_panel(t, p, shown[p], &sheet);

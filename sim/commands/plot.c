@@ -30,12 +30,14 @@ static const kv_option options[] = {
 };
 
 static int plot(const kv_command *self, int argc, char **argv);
+static void list_kinds(void);
 
 KV_COMMAND_DEFINE(plot) = {
     .name = "plot",
     .arguments = "RESULTS.db KIND [OPTION]...",
     .brief = "Draws what a run found",
     .options = options,
+    .more = list_kinds,
     .run = plot,
 };
 
@@ -124,15 +126,29 @@ static bool take_option(const kv_command *self, int option, plot_request *reques
 static const kv_plot_kind *find_kind(const kv_command *self, const char *name)
 {
     const char *names[MOST];
+    char all[512] = "";
     int count = 0;
+    size_t end = 0;
     const kv_plot_kind *kind = kv_plot_find(name);
     if (kind != NULL)
         return kind;
-    for (const kv_plot_kind *const *k = kv_plot_all(); *k != NULL && count < MOST; k++)
+    for (const kv_plot_kind *const *k = kv_plot_all(); *k != NULL && count < MOST; k++) {
+        if (end < sizeof all)
+            end += (size_t)snprintf(all + end, sizeof all - end, "%s%s", count > 0 ? ", " : "",
+                                    (*k)->name);
         names[count++] = (*k)->name;
+    }
     const char *near = kv_nearest(name, names, count);
-    kv__usage_error(self, "there is no plot '%s'; expected %s", name, near ? near : names[0]);
+    kv__usage_error(self, "there is no plot '%s'%s%s%s; expected %s", name,
+                    near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "", all);
     return NULL;
+}
+
+static void list_kinds(void)
+{
+    puts("\nKinds:");
+    for (const kv_plot_kind *const *k = kv_plot_all(); *k != NULL; k++)
+        printf("  %-10s %s\n", (*k)->name, (*k)->brief);
 }
 
 static int plot(const kv_command *self, int argc, char **argv)
