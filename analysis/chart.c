@@ -8,6 +8,7 @@
 #include "analysis/html.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 enum { WIDTH = 620, HEIGHT = 230, LEFT = 64, RIGHT = 16, TOP = 10, BOTTOM = 46 };
@@ -31,7 +32,29 @@ static double step_of(double most)
 
 static double x_at(const kv_chart *c, double x)
 {
-    return LEFT + (WIDTH - LEFT - RIGHT) * x / c->x_most;
+    double share =
+        c->x_least > 0 ? log(x / c->x_least) / log(c->x_most / c->x_least) : x / c->x_most;
+    return LEFT + (WIDTH - LEFT - RIGHT) * share;
+}
+
+static void write_x_number(const kv_chart *c, double x, FILE *out)
+{
+    fprintf(out, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.6g</text>\n", x_at(c, x),
+            HEIGHT - BOTTOM + 18, x);
+}
+
+/* Powers of ten, and 2 and 5 times them if that leaves enough room. */
+static void write_log_numbers(const kv_chart *c, FILE *out)
+{
+    double decades = log10(c->x_most / c->x_least);
+    for (int power = (int)floor(log10(c->x_least)); power <= (int)floor(log10(c->x_most)); power++)
+        for (int digit = 1; digit <= 5; digit = digit == 1 && decades < 3 ? 2
+                                                : digit == 2              ? 5
+                                                                          : 6) {
+            double x = digit * pow(10, power);
+            if (x >= c->x_least * 0.999 && x <= c->x_most * 1.001)
+                write_x_number(c, x, out);
+        }
 }
 
 static double y_at(const kv_chart *c, double y)
@@ -42,6 +65,7 @@ static double y_at(const kv_chart *c, double y)
 static void write_axes(const kv_chart *c, FILE *out)
 {
     double x_step = step_of(c->x_most), y_step = step_of(c->y_most);
+    bool linear = !(c->x_least > 0);
     fputs("<g class=\"axes\" font-size=\"12\" fill=\"currentColor\">\n", out);
     for (int i = 0; i * y_step <= c->y_most * 1.0001; i++)
         fprintf(out,
@@ -49,9 +73,10 @@ static void write_axes(const kv_chart *c, FILE *out)
                 "text-anchor=\"end\">%.6g</text>\n",
                 LEFT, y_at(c, i * y_step), WIDTH - RIGHT, LEFT - 8, y_at(c, i * y_step) + 4,
                 i * y_step);
-    for (int i = 0; i * x_step <= c->x_most * 1.0001; i++)
-        fprintf(out, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.6g</text>\n",
-                x_at(c, i * x_step), HEIGHT - BOTTOM + 18, i * x_step);
+    for (int i = 0; linear && i * x_step <= c->x_most * 1.0001; i++)
+        write_x_number(c, i * x_step, out);
+    if (!linear)
+        write_log_numbers(c, out);
     fprintf(out, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">", (LEFT + WIDTH - RIGHT) / 2,
             HEIGHT - 8);
     kv__html_text(out, c->x_label);
@@ -97,6 +122,11 @@ void kv__chart_write(const kv_chart *chart, FILE *out)
     kv_chart c = *chart;
     c.x_most = c.x_most > 0 && isfinite(c.x_most) ? c.x_most : 1;
     c.y_most = c.y_most > 0 && isfinite(c.y_most) ? 1.05 * c.y_most : 1;
+    if (c.x_least > 0) { /* to 1, 2 or 5 times a power of ten on either side */
+        double most = 4 * c.x_most;
+        c.x_most = step_of(most);
+        c.x_least = c.x_least < c.x_most ? pow(10, floor(log10(c.x_least))) : c.x_most / 10;
+    }
     fprintf(out, "<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"", WIDTH, HEIGHT);
     kv__html_text(out, c.description);
     fputs("\">\n", out);

@@ -18,6 +18,7 @@ typedef struct kv_chart {
     const char *x_label, *y_label; /* with units */
     const char *description;       /* for readers who do not see it */
     double x_most, y_most;         /* axes begin at 0 */
+    double x_least;                /* > 0: the x axis is logarithmic and begins here */
     const kv_chart_line *line;
     int lines;
     const char *x_unit, *y_unit; /* of values when pointed at */

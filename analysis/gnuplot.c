@@ -22,8 +22,8 @@ void kv__gnuplot_text(FILE *script, const char *text)
     fputc('\'', script);
     for (int bytes; *text; text += bytes ? bytes : 1) {
         bytes = kv__character(text);
-        if (bytes == 0)
-            continue;
+        if (bytes == 0 || kv__direction(text, bytes) > KV_DIRECTION_RIGHT)
+            continue; /* the latter would turn what stands after the name */
         if (*text == '\'')
             fputc('\'', script); /* '' is one quote in a single-quoted string */
         if (*text == '>' && brackets >= 2)

@@ -27,17 +27,65 @@ static const char *entity(char c)
     }
 }
 
+static bool turns(const char *text)
+{
+    bool any = false;
+    for (int bytes; *text && !any; text += bytes ? bytes : 1) {
+        bytes = kv__character(text);
+        any = kv__direction(text, bytes) != KV_DIRECTION_NONE;
+    }
+    return any;
+}
+
+static void write_character(FILE *out, const char *text, int bytes)
+{
+    if (bytes > 0 && entity(*text) != NULL)
+        fputs(entity(*text), out);
+    else if (bytes > 0 || *text == '\n' || *text == '\t')
+        fwrite(text, 1, bytes ? (size_t)bytes : 1, out);
+    else
+        fputs("\xef\xbf\xbd", out); /* U+FFFD: something that is no character */
+}
+
+/* What begins in an isolated text ends in it, and it ends nothing that began before it. Embeddings
+ * and isolates within it are written as isolates, so that one kind of end closes them all. */
+static void write_isolated(FILE *out, const char *text)
+{
+    static const char begin[] = "\xe2\x81\xa8", end[] = "\xe2\x81\xa9"; /* U+2068, U+2069 */
+    int open = 1;
+    fputs(begin, out);
+    for (int bytes; *text; text += bytes ? bytes : 1) {
+        bytes = kv__character(text);
+        switch (kv__direction(text, bytes)) {
+        case KV_DIRECTION_EMBED:
+        case KV_DIRECTION_ISOLATE:
+            fputs(begin, out);
+            open++;
+            break;
+        case KV_DIRECTION_END_EMBED:
+        case KV_DIRECTION_END_ISOLATE:
+            if (open > 1) {
+                fputs(end, out);
+                open--;
+            }
+            break;
+        default:
+            write_character(out, text, bytes);
+        }
+    }
+    while (open-- > 0)
+        fputs(end, out);
+}
+
 void kv__html_text(FILE *out, const char *text)
 {
-    for (int bytes; *text; text += bytes) {
+    if (turns(text)) {
+        write_isolated(out, text);
+        return;
+    }
+    for (int bytes; *text; text += bytes ? bytes : 1) {
         bytes = kv__character(text);
-        if (bytes > 0 && entity(*text) != NULL)
-            fputs(entity(*text), out);
-        else if (bytes > 0 || *text == '\n' || *text == '\t')
-            fwrite(text, 1, bytes ? (size_t)bytes : 1, out);
-        else
-            fputs("\xef\xbf\xbd", out); /* U+FFFD: something that is no character */
-        bytes = bytes ? bytes : 1;
+        write_character(out, text, bytes);
     }
 }
 

@@ -8,7 +8,9 @@
 
 #include <stdio.h>
 
-/* Writes text so that it stands for itself, between tags or in a quoted attribute. */
+/* Writes text so that it stands for itself, between tags or in a quoted attribute. Text that runs
+ * from the right, or has characters that turn the direction, is isolated by characters (which do in
+ * attributes, too, what <bdi> does between tags), so that nothing around it moves. */
 void kv__html_text(FILE *out, const char *text);
 
 /* A column of a table made from a query. */

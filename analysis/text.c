@@ -4,6 +4,7 @@
 
 #include "analysis/text.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 int kv__character(const char *text)
@@ -28,6 +29,29 @@ int kv__character(const char *text)
         (code & 0xfffe) == 0xfffe)
         return 0;
     return bytes;
+}
+
+static uint32_t code_of(const char *text, int bytes)
+{
+    const unsigned char *byte = (const unsigned char *)text;
+    uint32_t code = bytes == 1 ? byte[0] : byte[0] & (0x7fu >> bytes);
+    for (int i = 1; i < bytes; i++)
+        code = code << 6 | (byte[i] & 0x3fu);
+    return code;
+}
+
+kv_direction kv__direction(const char *text, int bytes)
+{
+    uint32_t c = bytes > 0 ? code_of(text, bytes) : 0;
+    bool right = (c >= 0x590 && c < 0x900) || c == 0x200f || (c >= 0xfb1d && c < 0xfe00) ||
+                 (c >= 0xfe70 && c < 0xff00) || (c >= 0x10800 && c < 0x11000) ||
+                 (c >= 0x1e800 && c < 0x1f000);
+    return right                                                      ? KV_DIRECTION_RIGHT
+           : c == 0x202c                                              ? KV_DIRECTION_END_EMBED
+           : c == 0x2069                                              ? KV_DIRECTION_END_ISOLATE
+           : c == 0x202a || c == 0x202b || c == 0x202d || c == 0x202e ? KV_DIRECTION_EMBED
+           : c >= 0x2066 && c <= 0x2068                               ? KV_DIRECTION_ISOLATE
+                                                                      : KV_DIRECTION_NONE;
 }
 
 double kv__text_width(const char *text, double size)

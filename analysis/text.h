@@ -8,6 +8,17 @@
  * UTF-8 (overlong, surrogate, beyond U+10FFFF, cut off, U+FFFE or U+FFFF). */
 int kv__character(const char *text);
 
+/* What a character of that many bytes (by kv__character) does to the direction of text. */
+typedef enum kv_direction {
+    KV_DIRECTION_NONE,
+    KV_DIRECTION_RIGHT,      /* a letter that runs from the right, or a mark that says so */
+    KV_DIRECTION_EMBED,      /* begins an embedding or an override, which U+202C ends */
+    KV_DIRECTION_END_EMBED,  /* U+202C */
+    KV_DIRECTION_ISOLATE,    /* begins an isolate, which U+2069 ends */
+    KV_DIRECTION_END_ISOLATE /* U+2069 */
+} kv_direction;
+kv_direction kv__direction(const char *text, int bytes);
+
 /* Width of a text in a sans-serif font of that size, in the same unit, for laying out: that of
  * DejaVu Sans, which is wider than most. */
 double kv__text_width(const char *text, double size);

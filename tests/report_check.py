@@ -6,6 +6,7 @@ import csv
 import hashlib
 import html.parser
 import json
+import math
 import re
 import sqlite3
 import sys
@@ -181,11 +182,39 @@ def served(path, database, trace):
         assert abs(y - (10 + 174 * (1 - used / most / 1.05))) < 0.06, (y, used)
 
 
+def latencies(path, database):
+    """A spot says which share of the requests has at most its latency; it lies where both say."""
+    text = open(path, encoding="utf-8").read()
+    part = text[text.index('<section id="latency">'):text.index('<section id="timelines">')]
+    charts = part.split("<figure>")[1:]
+    columns = [("ttft_s", 1), ("tpot_s", 1e3), ("e2e_s", 1)]
+    points = [point for point, in sqlite3.connect(database).execute(
+        "SELECT id FROM serving_point ORDER BY number")]
+    assert len(charts) == 3 and len(points) == 4
+    for chart, (column, scale) in zip(charts, columns):
+        spots = re.findall(r'<circle class="spot" data-series="(\d+)" cx="([\d.]+)" cy="([\d.]+)" r="6">'
+                           r"<title>[^<]*\n([\d.e+-]+) % at ([\d.e+-]+) m?s</title>", chart)
+        assert {series for series, *_ in spots} == {str(2000 + i) for i in range(4)}, spots
+        places = []
+        for series, x, y, share, value in spots:
+            all_of = [scale * v for v, in sqlite3.connect(database).execute(
+                f"SELECT {column} FROM request_result WHERE point_id = ? AND {column} IS NOT NULL",
+                (points[int(series) - 2000],))]
+            value, share = float(value), float(share) / 100 * len(all_of)
+            assert sum(v < value * 0.999 for v in all_of) <= share + 1, (series, value, share)
+            assert sum(v <= value * 1.001 for v in all_of) >= share - 1, (series, value, share)
+            assert abs(float(y) - (10 + 174 * (1 - share / len(all_of)))) < 0.2, (y, share)
+            places.append((math.log(value), float(x)))
+        (a, left), (b, right) = min(places), max(places)
+        for log, x in places:  # the axis is logarithmic
+            assert abs(left + (right - left) * (log - a) / (b - a) - x) < 1, (log, x)
+
+
 def join(plan, serving):
     """Puts the serving points and timelines of one database into the run of another."""
     connection = sqlite3.connect(plan)
     connection.execute("ATTACH ? AS other", (serving,))
-    for table in ("serving_point", "tier_stat", "timeline"):
+    for table in ("serving_point", "tier_stat", "timeline", "request_result"):
         connection.execute(f"INSERT INTO {table} SELECT * FROM other.{table}")
     connection.commit()
 

@@ -5,7 +5,7 @@
 # to the last bit; in a browser, if there is one, buttons hide series and sort tables without an error.
 # Not checked: how a page looks.
 . "$srcdir/tests/tap.sh"
-plan=33
+plan=34
 
 report()
 {
@@ -62,10 +62,12 @@ check 'texts as JSON' see exported_json example.json hostile.db example
 
 # One run that plans and one that serves, joined to one page.
 "$KVSIM" plan -q -o plan.db "$srcdir/examples/plan.yaml" || exit 1
-"$KVSIM" run -q -o serving.db "$srcdir/examples/serving-chunk-size.yaml" || exit 1
+"$KVSIM" run -q -o serving.db "$srcdir/examples/serving-chunk-size.yaml" \
+    --set serving.request_results=true || exit 1
 see join plan.db serving.db || exit 1
 report plan.db -o served.html
 check 'answer, serving and timelines' see served served.html plan.db "$srcdir/examples/requests.csv"
+check 'shares of requests within a latency' see latencies served.html plan.db
 report plan.db --format json --table plan_choice -o plan_choice.json
 check 'a plan as JSON' see exported_json plan_choice.json plan.db plan_choice
 cp plan.db poisoned.db

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * SPDX-FileCopyrightText: The kvsim authors */
-/* Checks which bytes count as a character. The sequences are those of RFC 3629 (section 7 and its
+/* Checks which bytes count as a character, and that texts which turn the direction are closed in
+ * themselves. The sequences are those of RFC 3629 (section 7 and its
  * table of well-formed sequences) and of the usual collections of malformed ones. */
 #include "tests/kv_test.h"
 
+#include "analysis/gnuplot.h"
+#include "analysis/html.h"
 #include "analysis/text.h"
 
 typedef struct text_case {
@@ -47,9 +50,44 @@ static void characters_are_told_from_bytes(void **state)
                      cases[i].bytes);
 }
 
+#define FSI "\xe2\x81\xa8" /* U+2068, begins an isolate: UAX 9, as all below */
+#define PDI "\xe2\x81\xa9" /* U+2069, ends it */
+#define RLO "\xe2\x80\xae" /* U+202E, overrides the direction */
+#define LRI "\xe2\x81\xa6" /* U+2066 */
+#define PDF "\xe2\x80\xac" /* U+202C, ends an embedding */
+#define SHALOM "\xd7\xa9\xd7\x9c\xd7\x95\xd7\x9d"
+
+/* What a text is on a page, and in a script for gnuplot. */
+static const struct {
+    const char *text, *page, *script;
+} directions[] = {{"plain", "plain", "'plain'"},
+                  {"\xc3\xa9\xe4\xb8\xad", "\xc3\xa9\xe4\xb8\xad", "'\xc3\xa9\xe4\xb8\xad'"},
+                  {SHALOM, FSI SHALOM PDI, "'" SHALOM "'"},
+                  {"a" RLO "<b", FSI "a" FSI "&lt;b" PDI PDI, "'a<b'"},
+                  {"a" RLO "b" PDF "c", FSI "a" FSI "b" PDI "c" PDI, "'abc'"},
+                  {PDI PDF "x", FSI "x" PDI, "'x'"},
+                  {LRI LRI "x" PDI PDI PDI "y", FSI FSI FSI "x" PDI PDI "y" PDI, "'xy'"},
+                  {RLO "\x01", FSI FSI "\xef\xbf\xbd" PDI PDI, "''"}};
+
+static void directions_end_with_their_text(void **state)
+{
+    for (size_t i = 0; i < sizeof directions / sizeof directions[0]; i++)
+        for (int script = 0; script < 2; script++) {
+            char *text = NULL;
+            size_t bytes = 0;
+            FILE *out = open_memstream(&text, &bytes);
+            assert_non_null(out);
+            (script ? kv__gnuplot_text : kv__html_text)(out, directions[i].text);
+            assert_int_equal(fclose(out), 0);
+            assert_string_equal(text, script ? directions[i].script : directions[i].page);
+            free(text);
+        }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(characters_are_told_from_bytes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(characters_are_told_from_bytes),
+                                       cmocka_unit_test(directions_end_with_their_text)};
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
