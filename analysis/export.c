@@ -14,9 +14,10 @@
 
 /* --- CSV -------------------------------------------------------------------------------------- */
 
+/* A text that is empty is quoted: NULL is not. */
 static void write_csv_text(FILE *out, const char *text)
 {
-    if (strpbrk(text, ",\"\r\n") == NULL) {
+    if (*text != '\0' && strpbrk(text, ",\"\r\n") == NULL) {
         fputs(text, out);
         return;
     }
@@ -29,12 +30,17 @@ static void write_csv_text(FILE *out, const char *text)
     fputc('"', out);
 }
 
+/* No notation of numbers has a word for infinity that all readers know; a number beyond all doubles
+ * is read back as infinity by all. */
 static void write_number(FILE *out, sqlite3_stmt *row, int c)
 {
+    double value = sqlite3_column_double(row, c);
     if (sqlite3_column_type(row, c) == SQLITE_INTEGER)
         fprintf(out, "%lld", (long long)sqlite3_column_int64(row, c));
+    else if (isinf(value))
+        fputs(value > 0 ? "9e999" : "-9e999", out);
     else
-        fprintf(out, "%.17g", sqlite3_column_double(row, c));
+        fprintf(out, "%.17g", value);
 }
 
 static void write_csv_heading(FILE *out, sqlite3_stmt *rows)
@@ -89,8 +95,6 @@ static void write_json_row(FILE *out, sqlite3_stmt *row, long long number)
         fputs(": ", out);
         if (type == SQLITE_NULL)
             fputs("null", out);
-        else if (type == SQLITE_FLOAT && !isfinite(sqlite3_column_double(row, c)))
-            fputs("null", out); /* JSON has no infinity */
         else if (type == SQLITE_INTEGER || type == SQLITE_FLOAT)
             write_number(out, row, c);
         else
@@ -101,12 +105,6 @@ static void write_json_row(FILE *out, sqlite3_stmt *row, long long number)
 
 /* --- tables ----------------------------------------------------------------------------------- */
 
-/* Work tables hold blobs that mean nothing outside a run. */
-static bool is_work(const kv_table *table)
-{
-    return strncmp(table->help, "Work table", strlen("Work table")) == 0;
-}
-
 static kv_err find_table(const char *name, const kv_table **out, kv_diag *diag)
 {
     enum { MOST = 64 };
@@ -114,7 +112,7 @@ static kv_err find_table(const char *name, const kv_table **out, kv_diag *diag)
     int count = 0;
     for (const kv_table *const *part = kv_schema_parts(); *part != NULL; part++) {
         for (const kv_table *table = *part; table->name != NULL; table++) {
-            if (is_work(table))
+            if (kv_schema_is_work(table))
                 continue;
             if (strcmp(table->name, name) == 0) {
                 *out = table;
@@ -126,8 +124,8 @@ static kv_err find_table(const char *name, const kv_table **out, kv_diag *diag)
     }
     const char *near = kv_nearest(name, names, count);
     return kv_fail(diag, KV_ERR_INPUT, NULL, "there is no table '%s'%s%s%s", name,
-                   near ? ", did you mean '" : "; docs/results.md lists them", near ? near : "",
-                   near ? "'?" : "");
+                   near ? ", did you mean '" : "; `kvsim report --help` lists them",
+                   near ? near : "", near ? "'?" : "");
 }
 
 static kv_err write_rows(kv_results *results, const char *sql, kv_export_format format, FILE *out,

@@ -33,8 +33,9 @@ kv_err kv_report_write(kv_results *results, long long run_id, const char *path,
 
 typedef enum kv_export_format { KV_EXPORT_CSV, KV_EXPORT_JSON } kv_export_format;
 
-/* Writes a table or view of the database: CSV with a header line (RFC 4180, NULL is empty) or JSON
- * (an array of objects). Numbers have as many digits as read back equal. */
+/* Writes a table or view of the database: CSV with a header line (RFC 4180; NULL is empty, an empty
+ * text is "") or JSON (an array of objects). Numbers have as many digits as read back equal;
+ * infinity is 9e999. */
 kv_err kv_export_table(kv_results *results, const char *table, kv_export_format format,
                        const char *path, kv_diag *diag) KV_MUST_USE;
 

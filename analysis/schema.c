@@ -458,22 +458,49 @@ static void write_description(FILE *out, bool first, const kv_column *column)
     kv_json_string(text, out);
 }
 
-/* Names of views stand for several columns and are left out; work tables are hidden. */
+/* One description per name of a view's columns. */
+static void describe_view(FILE *out, const kv_table *view)
+{
+    bool first = true;
+    for (const kv_column *c = view->column; c->name != NULL; c++) {
+        char name[64];
+        if (sscanf(c->name, "(as %63[a-z_])", name) == 1) {
+            fputs(first ? "" : ",", out);
+            each_column(kv_schema_find(name), out, write_description);
+            first = false;
+            continue;
+        }
+        for (const char *at = c->name; *at != '\0'; first = false) {
+            int letters = (int)strcspn(at, ",");
+            snprintf(name, sizeof name, "%.*s", letters, at);
+            kv_column column = {name, c->type, c->unit, c->help};
+            write_description(out, first, &column);
+            at += letters + (int)strspn(at + letters, ", ");
+        }
+    }
+}
+
+bool kv_schema_is_work(const kv_table *table)
+{
+    return strncmp(table->help, "Work table", strlen("Work table")) == 0;
+}
+
+/* Work tables are hidden. */
 static void write_table_metadata(FILE *out, const kv_table *table)
 {
-    bool work = strncmp(table->help, "Work table", strlen("Work table")) == 0;
+    bool work = kv_schema_is_work(table);
     fputs("      ", out);
     kv_json_string(table->name, out);
     fputs(": {\"description\": ", out);
     kv_json_string(table->help, out);
     if (work)
         fputs(", \"hidden\": true", out);
-    if (!table->is_view) {
-        fputs(",\n        \"columns\": {", out);
+    fputs(",\n        \"columns\": {", out);
+    if (table->is_view)
+        describe_view(out, table);
+    else
         each_column(table, out, write_description);
-        fputs("}", out);
-    }
-    fputs("}", out);
+    fputs("}}", out);
 }
 
 void kv_schema_datasette(const char *database, FILE *out)

@@ -23,10 +23,12 @@ typedef struct kv_column {
 } kv_column;
 
 typedef struct kv_table {
-    const char *name;        /* NULL ends the list */
-    const char *help;        /* one sentence, or more */
-    const kv_column *column; /* of a view: what it answers, for the documentation */
-    const char *rest;        /* table: constraints of the whole; view: its SELECT */
+    const char *name; /* NULL ends the list */
+    const char *help; /* one sentence, or more */
+    const kv_column
+        *column;      /* of a view: what it answers, several names with ", " between where one
+                         help is for all; "(as TABLE)" stands for the columns of a table */
+    const char *rest; /* table: constraints of the whole; view: its SELECT */
     bool is_view;
     bool without_rowid;
 } kv_table;
@@ -36,6 +38,9 @@ typedef struct kv_table {
 const kv_table *const *kv_schema_parts(void);
 /* The table of that name, or NULL. */
 const kv_table *kv_schema_find(const char *name);
+
+/* True of tables that mean nothing outside a run that is not complete. */
+bool kv_schema_is_work(const kv_table *table);
 
 /* SQL text, to be freed with free(); NULL if memory is exhausted. */
 char *kv_schema_create(void);                  /* makes everything */

@@ -42,6 +42,7 @@ static const kv_column server_columns[] = {
     {.name = NULL}};
 
 static const kv_column traffic_columns[] = {
+    {"run_id", "", "", "of the point"},
     {"point_id, tier", "", "", "as in tier_stat"},
     {"fill", "", "fraction", "mean of what is in use over the capacity"},
     {"in_bytes_s, out_bytes_s", "", "bytes/s", "moved, over the whole run"},
@@ -50,6 +51,7 @@ static const kv_column traffic_columns[] = {
     {.name = NULL}};
 
 static const kv_column slow_columns[] = {
+    {"run_id", "", "", "of the point"},
     {"(as request_result)", "", "", "completed requests"},
     {"rank", "", "", "within its point, 1 waited longest for its first token"},
     {"queued", "", "fraction", "of that time, spent before admission"},
@@ -126,7 +128,8 @@ const kv_table kv__view_tables[] = {
      .help = "How full and how busy each level of memory was.",
      .column = traffic_columns,
      .rest =
-         "SELECT point_id, tier, mean_bytes / capacity_bytes AS fill, bytes_in / duration_s AS "
+         "SELECT run_id, point_id, tier, mean_bytes / capacity_bytes AS fill, bytes_in / "
+         "duration_s AS "
          "in_bytes_s, bytes_out / duration_s AS out_bytes_s, busy_s / duration_s AS busy, 1.0 * "
          "hits / nullif(sum(hits) OVER (PARTITION BY point_id), 0) AS hit_share FROM tier_stat "
          "JOIN serving_point ON id = point_id ORDER BY point_id, tier <> 'gpu', tier",
@@ -135,9 +138,9 @@ const kv_table kv__view_tables[] = {
      .help = "Requests in the order of their time to the first token.",
      .column = slow_columns,
      .rest =
-         "SELECT *, rank() OVER (PARTITION BY point_id ORDER BY ttft_s DESC) AS rank, queue_s / "
-         "nullif(ttft_s, 0) AS queued FROM request_result WHERE ttft_s IS NOT NULL ORDER BY "
-         "point_id, rank",
+         "SELECT s.run_id, r.*, rank() OVER (PARTITION BY point_id ORDER BY ttft_s DESC) AS rank, "
+         "queue_s / nullif(ttft_s, 0) AS queued FROM request_result r JOIN serving_point s ON s.id "
+         "= point_id WHERE ttft_s IS NOT NULL ORDER BY point_id, rank",
      .is_view = true},
     {.name = "plan_answer",
      .help = "What a plan says to run, and the runner-up.",

@@ -34,16 +34,113 @@ def rows(database, sql):
 
 
 def test_page(database):
-    """Every query of the page has an answer."""
+    """Every query of the page has an answer in some run of the file, and rows of no other run."""
     page = open(os.path.join(HERE, "..", "docs", "results.md"), encoding="utf-8").read()
     queries = [q.strip() for block in re.findall(r"```sql\n(.*?)```", page, re.S)
                for q in block.split(";") if q.strip()]
+    views = {name for name, in database.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'view' AND name NOT IN ('latest_run', 'curve', "
+        "'calibration_policy')")}
+    runs = [run for run, in database.execute("SELECT id FROM run").fetchall()]
     for query in queries:
-        found = rows(database, query)
-        check("the page's " + re.search(r"FROM (\w+)", query).group(1), found, query)
-    check("all views are on the page", {re.search(r"FROM (\w+)", q).group(1) for q in queries} == {
-        "critical_rank", "chunk_effect", "turn_effect", "server", "serving_accuracy", "slow_request",
-        "tier_traffic", "plan_answer"})
+        view = re.search(r"FROM (\w+)", query).group(1)
+        found = {run: rows(database, query.replace("run_id = 1", f"run_id = {run}")) for run in runs}
+        mixed = rows(database, query.replace("run_id = 1", "run_id > 0"))
+        check("the page's " + view, any(found.values()) and "run_id = 1" in query and
+              sum(map(len, found.values())) == len(mixed), query)
+    missing = views - {re.search(r"FROM (\w+)", q).group(1) for q in queries}
+    check("all views that answer a question are on the page", len(views) > 7 and not missing, missing)
+
+
+def test_two_plans(database):
+    """The two plans of the file have an answer and a front each."""
+    plans = [run for run, in database.execute("SELECT DISTINCT run_id FROM plan_choice").fetchall()]
+    for run in plans:
+        answer = rows(database, f"SELECT * FROM plan_answer WHERE run_id = {run}")
+        choice = rows(database, f"SELECT * FROM plan_choice WHERE run_id = {run} AND rank <= 2 ORDER BY rank")
+        limits = [r["text"] for r in rows(
+            database, f"SELECT text FROM plan_limit WHERE run_id = {run} ORDER BY number")]
+        front = rows(database, f"SELECT * FROM plan_front WHERE run_id = {run}")
+        check(f"plan of run {run}", len(answer) == 1 and answer[0]["label"] == choice[0]["label"] and
+              answer[0]["next_label"] == choice[1]["label"] and answer[0]["limits"] == "; ".join(limits)
+              and [f["label"] for f in front if f["answer"]] == [choice[0]["label"]], (answer, front))
+    check("there are two plans, which differ", len(plans) == 2 and len({
+        r["limits"] for r in rows(database, "SELECT limits FROM plan_answer")}) == 2, plans)
+
+
+HOSTILE = ["", None, " ", "a,b", '"', '""', "x\ny", "x\r\ny", "\r", "'", "NULL", "null", "9e999", "é中", "\t"]
+REALS = [None, 0.0, -0.0, 0.1, 1 / 3, 5e-324, 1.7976931348623157e308, float("inf"), float("-inf"), 1e22]
+
+
+def test_round_trip(folder, path):
+    """What a table holds is what CSV and JSON say, however odd: read back by Python's own readers."""
+    odd = os.path.join(folder, "odd.db")
+    with sqlite3.connect(path) as database, sqlite3.connect(odd) as copy:
+        database.backup(copy)
+        columns = [r[1] for r in copy.execute("PRAGMA table_info(plan_choice)")]
+        first = list(copy.execute("SELECT * FROM plan_choice LIMIT 1").fetchone())
+        for n, (text, real) in enumerate((t, r) for t in HOSTILE for r in REALS):
+            row = list(first)
+            row[columns.index("id")] = 100000 + n
+            row[columns.index("number")] = 100000 + n
+            row[columns.index("binding")] = text
+            row[columns.index("accuracy_hi")] = real
+            copy.execute(f"INSERT INTO plan_choice VALUES ({', '.join('?' * len(row))})", row)
+    database = sqlite3.connect(odd)
+    for name in ("footprint_point", "plan_choice", "plan_front", "critical_rank"):
+        cursor = database.execute(f"SELECT * FROM {name}")
+        wanted = cursor.fetchall()
+        heads = [c[0] for c in cursor.description]
+        text = kvsim("report", odd, "--format", "json", "--table", name)
+        found = [tuple(row.values()) for row in json.loads(text)]
+        check(name + " as JSON and back", found == wanted and len(found) > 1 and
+              list(json.loads(text)[0]) == heads, [p for p in zip(found, wanted) if p[0] != p[1]][:2])
+        out = os.path.join(folder, "odd.csv")
+        kvsim("report", odd, "--format", "csv", "--table", name, "-o", out)
+        found = parse_csv(open(out, encoding="utf-8", newline="").read())
+        same = found[0] == heads and len(found) == len(wanted) + 1 and all(
+            (cell is None) == (value is None) and (value is None or type(value)(cell) == value)
+            for line, row in zip(found[1:], wanted) for cell, value in zip(line, row))
+        check(name + " as CSV and back", same, found[:2])
+
+
+def parse_csv(text):
+    """RFC 4180, and NULL where a cell without quotes is empty (which Python's csv does not tell)."""
+    lines, line, at = [], [], 0
+    while at < len(text):
+        if text[at] == '"':
+            end = at + 1
+            while text[end] != '"' or text[end:end + 2] == '""':
+                end += 2 if text[end] == '"' else 1
+            line.append(text[at + 1:end].replace('""', '"'))
+            at = end + 1
+        else:
+            end = min(i for i in (text.find(",", at), text.find("\n", at)) if i >= 0)
+            line.append(text[at:end] or None)
+            at = end
+        if text[at] == "\n":
+            lines.append(line)
+            line = []
+        else:
+            assert text[at] == ","
+        at += 1
+    return lines
+
+
+def test_tables(path):
+    """--table offers every table and view but those that only an incomplete run needs."""
+    with sqlite3.connect(path) as database:
+        known = {name for name, in database.execute(
+            "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'")}
+    shown = kvsim("report", "--help").split("Tables and views:\n")[1].split()
+    check("help lists tables", set(shown) < known and len(shown) == len(set(shown)) > 25, shown)
+    bad = []
+    for name in sorted(known):
+        done = subprocess.run([KVSIM, "report", path, "--format", "json", "--table", name],
+                              capture_output=True, text=True, timeout=300)
+        if (done.returncode == 0) != (name in shown) or (name not in shown and "no table" not in done.stderr):
+            bad.append((name, done.stderr))
+    check("and those are written, no others", not bad, bad)
 
 
 def test_critical(database):
@@ -104,9 +201,9 @@ def test_datasette(database):
         "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'")}
     tables = metadata["databases"]["all"]["tables"]
     check("datasette: every table and view", set(tables) == known, set(tables) ^ known)
-    bad = [(name, column) for name, table in tables.items() for column in table.get("columns", {})
-           if column not in {r[1] for r in database.execute(f"PRAGMA table_info({name})")}]
-    check("and columns that there are", not bad and any("columns" in t for t in tables.values()), bad)
+    bad = [(name, set(table["columns"]) ^ columns) for name, table in tables.items() for columns in
+           [{r[1] for r in database.execute(f"PRAGMA table_info({name})")}] if set(table["columns"]) != columns]
+    check("and every column, of views too", not bad, bad)
 
 
 def main():
@@ -116,8 +213,13 @@ def main():
         kvsim("run", os.path.join(EXAMPLES, "serving-chunk-size.yaml"), "-q", "-o", path, "--set",
               "serving.request_results=true")
         kvsim("plan", os.path.join(EXAMPLES, "plan.yaml"), "-q", "-o", path)
+        kvsim("plan", os.path.join(EXAMPLES, "plan.yaml"), "-q", "-o", path, "--set",
+              "plan.limits=[ttft_p99 <= 400ms]")
+        test_tables(path)
+        test_round_trip(folder, path)
         database = sqlite3.connect(path)
         test_page(database)
+        test_two_plans(database)
         test_critical(database)
         test_serving(database)
         database.row_factory = None

@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include "analysis/report.h"
+#include "analysis/schema.h"
 #include "sim/command.h"
 
 #include <getopt.h>
@@ -22,12 +23,14 @@ static const kv_option options[] = {
 };
 
 static int report(const kv_command *self, int argc, char **argv);
+static void list_tables(void);
 
 KV_COMMAND_DEFINE(report) = {
     .name = "report",
     .arguments = "RESULTS.db [OPTION]...",
     .brief = "Writes a page about a run, or its tables as CSV or JSON",
     .options = options,
+    .more = list_tables,
     .run = report,
 };
 
@@ -49,6 +52,15 @@ static bool parse_format(const char *text, report_format *out)
         }
     }
     return false;
+}
+
+static void list_tables(void)
+{
+    puts("\nTables and views:");
+    for (const kv_table *const *part = kv_schema_parts(); *part != NULL; part++)
+        for (const kv_table *table = *part; table->name != NULL; table++)
+            if (!kv_schema_is_work(table))
+                printf("  %s\n", table->name);
 }
 
 /* Takes one option; false after a message if it is wrong. */
