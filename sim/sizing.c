@@ -39,11 +39,18 @@ static kv_err find_context(const kv_footprint_case *c, double room, kv_sizing *o
     return err;
 }
 
+bool kv_sizing_is_too_long(const kv_model *model, long long prompt_tokens,
+                           long long generated_tokens)
+{
+    return model->max_context > 0 && prompt_tokens + generated_tokens > model->max_context;
+}
+
 kv_err kv_sizing_find(const kv_footprint_case *c, double room_bytes, kv_sizing *out, kv_diag *diag)
 {
     *out = (kv_sizing){.batch = 0};
     kv_err err = peak_of(c, c->prompt_tokens, &out->peak_bytes, diag);
-    if (err == KV_OK && room_bytes > 0 && out->peak_bytes > 0)
+    bool too_long = kv_sizing_is_too_long(c->model, c->prompt_tokens, c->generated_tokens);
+    if (err == KV_OK && room_bytes > 0 && out->peak_bytes > 0 && !too_long)
         out->batch = (long long)fmin(floor(room_bytes / out->peak_bytes), 1e15);
     return err == KV_OK ? find_context(c, room_bytes, out, diag) : err;
 }

@@ -11,6 +11,7 @@
 #include "sim/sizing.h"
 
 #include <getopt.h>
+#include <math.h>
 #include <inttypes.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -205,7 +206,7 @@ static void print_bytes(double bytes, FILE *out)
 {
     static const char *const unit[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
     int u = 0;
-    for (; bytes >= 1024 && u < 5; u++)
+    for (; fabs(bytes) >= 1024 && u < 5; u++)
         bytes /= 1024;
     fprintf(out, "%7.2f %-3s", bytes, unit[u]);
 }
@@ -278,6 +279,11 @@ static void print_table(const kv_model *model, const arguments *a, const kv_poin
     }
     if (models_own)
         puts("* the longest that the model takes");
+    if (a->device != NULL && a->capacity.room <= 0)
+        puts("the weights leave no room; --tensor-parallel divides them");
+    if (a->device != NULL && kv_sizing_is_too_long(model, a->prompt, a->generate))
+        printf("the model takes at most %lld tokens, so none of %lld is in a batch\n",
+               (long long)model->max_context, a->prompt + a->generate);
 }
 
 static void print_json_numbers(int count, const char *const *name, const double *value)
