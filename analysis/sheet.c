@@ -349,8 +349,10 @@ static double number_width(double from, double to, double step)
 {
     double widest = 0;
     char text[32];
-    for (double tick = ceil(from / step - 1e-9) * step; tick <= to * (1 + 1e-9); tick += step) {
-        snprintf(text, sizeof text, "%g", fabs(tick) < 1e-9 * step ? 0 : tick);
+    int first = (int)ceil(from / step - 1e-9), last = (int)floor(to / step + 1e-9);
+    for (int i = first; i <= last; i++) {
+        double tick = i * step;
+        snprintf(text, sizeof text, "%g", tick);
         widest = fmax(widest, kv__text_width(text, FONT));
     }
     return widest;

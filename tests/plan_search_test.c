@@ -93,7 +93,8 @@ static void test_replicas_and_rate(void **state)
 {
     static const char *const limits[] = {"ttft_p99 <= 1s", NULL};
     (void)state;
-    for (double load = 0.3; load < 55; load += 0.7) {
+    for (int tenths = 3; tenths < 550; tenths += 7) {
+        double load = tenths / 10.0;
         scene s;
         set_up(&s, load, limits);
         const kv_candidate *c = search(&s);
