@@ -57,7 +57,8 @@ def preset_policies():
                      "pyramidkv: {preset: kvpress, window: 4, beta: 3",
                      "pyramidkv: {preset: kvcache-factory, rounding: half_up, window: 4, beta: 3",
                      "adakv: {preset: kvpress, window: 8",
-                     "adakv: {preset: kvcache-factory, rounding: half_up, window: 8, kernel: 5, pooling: avg",
+                     "adakv: {preset: kvcache-factory, rounding: half_up, normalize: false, window: 8, kernel: 5, pooling: avg",
+                     "adakv: {preset: kvcache-factory, rounding: half_up, window: 4, kernel: 3, pooling: avg",
                      "tova: {preset: kvpress", "observed_attention: {preset: kvpress",
                      "keydiff: {preset: kvpress", "knorm: {preset: kvpress", "streaming: {preset: kvpress"):
             yield "{%s, keep: %s}}" % (text, keep)
@@ -129,6 +130,23 @@ def kvpress_counts():
     yield "{adakv: {preset: kvpress, window: 2, alpha: 0.01, keep: 0.2}}"
 
 
+def kvcache_factory_counts():
+    """HeadKV's window comes on top of its capacities; AdaKV normalises."""
+    for budget in (9, 40, 101, 5000):
+        yield "{headkv: {preset: kvcache-factory, window: 8, budget: %d, heads: importance.tsv}}" % budget
+    for beta in (1.01, 3):
+        yield "{headkv: {preset: kvcache-factory, window: 4, budget: 30, beta: %s, heads: importance.tsv}}" % beta
+    for keep in (0.5, 0.97, 1.0):
+        yield "{headkv: {window: 4, keep: %s, heads: importance.tsv}}" % keep
+
+
+def lazy_layers():
+    """SimLayerKVPress: threshold 1 spares every layer; the least length that is looked at (prompts of 62 and 78 tokens)."""
+    for recent, rows in ((56, 1), (57, 1), (56, 2), (73, 1), (71, 3), (71, 2)):
+        yield "{simlayerkv: {threshold: 0.3, sinks: 4, recent: %d, rows: %d}}" % (recent, rows)
+    yield "{simlayerkv: {threshold: 1, sinks: 3, recent: 8}}"
+
+
 def other_policies():
     yield "full"
     yield "{streaming: {sinks: 4, window: 9}}"
@@ -191,7 +209,8 @@ def compare(policy, chunk, got, sets, want):
 
 def main():
     policies = list(schedule_policies()) + list(preset_policies()) + every_other(
-        method_policies()) + list(kvpress_counts()) + list(other_policies())
+        method_policies()) + list(kvpress_counts()) + list(kvcache_factory_counts()) + list(
+        lazy_layers()) + list(other_policies())
     examples = ["0000", "0002"]
     print("1..%d" % len(policies))
     with tempfile.TemporaryDirectory() as folder:

@@ -23,8 +23,8 @@ static const kv_preset presets[] = {
      "rounding=kvpress ratio_arithmetic=true evict=postfill",
      "AdaKVPress over SnapKVPress: the total is exact, heads compete for what the floor leaves"},
     {"kvcache-factory",
-     "alpha=0.2 window=32 kernel=7 pooling=max group=mean group_when=before window_in_budget=true "
-     "rounding=half_even evict=postfill",
+     "alpha=0.2 normalize=true window=32 kernel=7 pooling=max group=mean group_when=before "
+     "window_in_budget=true rounding=half_even evict=postfill",
      "AdaKVCluster: counts among the pooled best, mixed with the floor; the total is near"},
     {.name = NULL}};
 
@@ -125,6 +125,13 @@ static void allocate(const void *config, const kv_quota_query *query, int heads,
         allocate_exact(c, query, heads, ranked, scored, counts);
 }
 
+/* How heads' scores are weighted depends on the budget. */
+static bool nested(const void *config)
+{
+    const adakv_config *c = config;
+    return c->base.preset != KVCACHE_FACTORY || !c->normalize;
+}
+
 /* Heads of a layer share one budget. */
 KV_RETENTION_DEFINE(adakv) = {
     .name = "adakv",
@@ -136,6 +143,7 @@ KV_RETENTION_DEFINE(adakv) = {
     .presets = presets,
     .needs = KV_NEEDS_OBSERVERS,
     .claims = KV_NESTED,
+    .nested = nested,
     .score = kv_score_window,
     .allocate = allocate,
 };

@@ -19,11 +19,12 @@ typedef struct headkv_config {
 
 static const char *const per_names[] = {[QUERY] = "query_head", [KV] = "kv_head", NULL};
 static const char *const preset_names[] = {"none", "kvcache-factory", NULL};
+enum { NONE, KVCACHE_FACTORY };
 static const kv_preset presets[] = {
     {"kvcache-factory",
      "beta=1.01 per=query_head window=32 kernel=7 pooling=max group=mean group_when=before "
-     "window_in_budget=true rounding=half_even evict=postfill",
-     "HeadKVCluster"},
+     "window_in_budget=false rounding=half_even evict=postfill",
+     "HeadKVCluster: heads share out the whole budget, the window comes on top"},
     {.name = NULL}};
 
 static const kv_param params[] = {
@@ -95,19 +96,32 @@ static bool counts_only(const void *config)
     return ((const kv_retention_config *)config)->heads == NULL;
 }
 
+/* a // b of Python's real numbers, which differs from floor(a / b) where the quotient rounds up. */
+static double floor_divide(double a, double b)
+{
+    return rint((a - fmod(a, b)) / b);
+}
+
+/* A budget for all that competes leaves nothing to divide; the published code compares the budget
+ * itself, also where the window comes on top of it. */
+static bool fits_all(const headkv_config *c, const kv_quota_query *query, long long amount)
+{
+    if (c->base.preset == KVCACHE_FACTORY)
+        return amount > query->candidates;
+    return kv_quota_uniform(c, query) >= query->candidates;
+}
+
 /* Of each head's even budget beside the window, 1/beta goes into one pool that is divided by
  * importance; a KV head gets the mean of its query heads. */
 static long long quota(const void *config, const kv_quota_query *query)
 {
     const headkv_config *c = config;
     const headkv_plan *plan = query->plan;
-    long long total = kv_quota_uniform(config, query);
-    if (plan == NULL)
-        return total;
-    double even = (double)total - (double)c->base.window_tokens,
-           shared = floor(even / c->base.beta);
-    if (even <= 0)
-        return total;
+    long long amount = kv_quota_amount(&c->base, query);
+    double even = (double)amount - (c->base.window_in_budget ? (double)c->base.window_tokens : 0);
+    if (plan == NULL || even <= 0 || fits_all(c, query, amount))
+        return kv_quota_uniform(config, query);
+    double shared = floor_divide(even, c->base.beta);
     int group = plan->heads / plan->kv_heads;
     const double *share = plan->share + query->layer * plan->heads + query->kv_head * group;
     double pool = shared * plan->heads * query->layers, sum = 0;

@@ -60,26 +60,27 @@ static int sinks_of(const kv_event *event, const simlayerkv_config *c)
     return n;
 }
 
-/* The share of one row on the candidates first..end-1. */
+/* The share of one row on the candidates first..end-1, first >= 0. */
 static double share_of(const kv_event *event, const kv_seen_row *row, long long first, int end)
 {
     double share = 0;
-    for (long long k = first > 0 ? first : 0; row->at != NULL && k < end; k++)
+    for (long long k = first; row->at != NULL && k < end; k++)
         share += row->weight * row->at[event->candidate[k]];
     return share;
 }
 
 /* The mean share, over the rows and all heads of the layer, of the sinks plus that of the recent
- * entries before those rows; what is both counts twice, as in the published code. */
+ * entries before those rows; nothing counts twice. */
 static double lazy_share(const kv_event *event, const simlayerkv_config *c)
 {
     int before = kv_score_before_window(event), sinks = sinks_of(event, c), samples = 0;
+    long long recent = before - c->recent_tokens; /* first of them */
     double share = 0;
     for (int h = 0; h < event->view->shape->heads; h++)
         for (int i = event->observer_first; i < event->observer_end; i++, samples++) {
             kv_seen_row row = kv_score_row(event, h, i);
             share += share_of(event, &row, 0, sinks < before ? sinks : before);
-            share += share_of(event, &row, before - c->recent_tokens, before);
+            share += share_of(event, &row, recent > sinks ? recent : sinks, before);
         }
     return samples > 0 ? share / samples : 0;
 }
@@ -89,7 +90,8 @@ static long long resize(const void *config, const kv_event *event, const double 
 {
     const simlayerkv_config *c = config;
     long long lazy = sinks_of(event, c) + c->recent_tokens;
-    if (event->candidates < lazy || lazy_share(event, c) <= c->threshold)
+    bool too_few = event->candidates <= lazy + c->rows;
+    if (too_few || c->threshold >= 1 || lazy_share(event, c) <= c->threshold)
         return event->candidates;
     return lazy - (c->rows < c->recent_tokens ? c->rows : c->recent_tokens);
 }

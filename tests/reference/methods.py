@@ -184,7 +184,7 @@ def keep_simlayerkv(e):
     for h in e.heads:
         keys = e.keys[h]
         sinks = int((keys < p.sinks).sum())
-        if len(keys) < sinks + p.recent:
+        if p.threshold == 1 or len(keys) <= sinks + p.recent + p.rows:
             out.append(keys)
             continue
         shares = []
@@ -264,8 +264,11 @@ def keep_headkv(e):
     p = e.pol
     imp = np.loadtxt(p.heads)
     imp = imp / imp.sum()
-    even = p.count(e.n) - p.window
-    shared = int(even / p.beta)
+    published = p.preset == "kvcache-factory"   # capacities share the whole budget, the window is added to them
+    even = p.count(e.n) - (0 if published else p.window)
+    if p.count(e.n) > e.n if published else p.count(e.n) >= len(e.keys[0]):
+        return e.keys
+    shared = even // p.beta
     caps = np.round(imp * (shared * imp.size) + (even - shared))
     group = imp.shape[1] // e.ex.Hkv
     out, scores = [], e.window_scores(len(e.keys[0]) - p.window)

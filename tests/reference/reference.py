@@ -369,7 +369,7 @@ def evict_ada(pol, score, keys, w, total):
     if pol.preset == "kvcache-factory":
         base = total - w
         floor = int(pol.alpha * base)
-        if pol.p.get("normalise"):
+        if pol.p.get("normalize", True):       # as init_adakv sets it
             score = [s * (np.sort(s)[::-1][:base].sum() / s.sum()) for s in score]
         flat = sorted(((-x, h, j) for h in range(H) for j, x in enumerate(score[h])))[:H * base]
         won = [sum(1 for e in flat if e[1] == h) for h in range(H)]
