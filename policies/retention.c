@@ -66,7 +66,7 @@ static kv_err check_pins(const kv_retention *policy, const kv_retention_config *
                        "%s: %lld sinks and window entries stay in any case, which is above the "
                        "budget of %lld; expected a larger budget",
                        policy->name, pins, config->budget_tokens);
-    if (config->recent > config->budget_tokens)
+    if (config->recent > config->budget_tokens && config->window_tokens == 0)
         return kv_fail(diag, KV_ERR_INPUT, mark,
                        "%s: recent is %g, above the budget of %lld; expected at most the budget",
                        policy->name, config->recent, config->budget_tokens);

@@ -136,6 +136,8 @@ def kvcache_factory_counts():
         yield "{headkv: {preset: kvcache-factory, window: 8, budget: %d, heads: importance.tsv}}" % budget
     for beta in (1.01, 3):
         yield "{headkv: {preset: kvcache-factory, window: 4, budget: 30, beta: %s, heads: importance.tsv}}" % beta
+    for recent in ("recent: 3", "recent: 20", "window: 20"):     # what is written beside a preset wins
+        yield "{h2o: {preset: kvcache-factory, rounding: half_up, keep: 0.5, %s}}" % recent
     for keep in (0.5, 0.97, 1.0):
         yield "{headkv: {window: 4, keep: %s, heads: importance.tsv}}" % keep
 

@@ -11,8 +11,8 @@
 
 static const char *const preset_names[] = {"none", "kvcache-factory", NULL};
 static const kv_preset presets[] = {{"kvcache-factory",
-                                     "window=64 evict=postfill rounding=half_even",
-                                     "H2OKVCluster: all rows summed once, the last `window` kept"},
+                                     "recent=64 evict=postfill rounding=half_even",
+                                     "H2OKVCluster: all rows summed once, the last `recent` kept"},
                                     {.name = NULL}};
 
 static const kv_param params[] = {KV_ROW_KEEP,
