@@ -99,6 +99,9 @@ typedef struct kv_transform {
     /* Changes the scores that the retention policy has just given, which rank what leaves: score
      * is [event->scored]. Default: nothing. */
     void (*prior)(const void *config, const kv_event *event, double *score);
+    /* Whether these settings change scores at all; where they do, a retention policy whose kept set
+     * follows from no ranking is refused. Default: they do where there is a `prior`. */
+    bool (*ranks)(const void *config);
     /* Rewrites what is stored. Default: nothing. */
     void (*apply)(const kv_transform_step *step);
     /* Bytes that entries take, as a share of those of plain entries: 1 changes nothing. Entries of

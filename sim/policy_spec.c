@@ -381,6 +381,25 @@ static kv_err check_full(const kv_point_spec *point, kv_diag *diag)
     return KV_OK;
 }
 
+/* A transform that changes scores needs a policy that ranks by them, one entry after the other. */
+static kv_err check_ranking(const kv_point_spec *point, kv_diag *diag)
+{
+    bool ranking = point->policy->score != NULL && point->policy->resize == NULL;
+    for (int i = 0; i < point->parts && !ranking; i++) {
+        const kv_transform *transform = point->part[i].method.transform;
+        if (transform == NULL || transform->prior == NULL ||
+            strcmp(point->policy->name, "full") == 0)
+            continue;
+        if (transform->ranks == NULL || transform->ranks(point->part[i].config))
+            return kv_fail(
+                diag, KV_ERR_INPUT, &point->mark,
+                "%s changes how entries rank, and %s keeps entries by no ranking of each; "
+                "expected another policy beside it, or text_prior: false",
+                transform->name, point->policy->name);
+    }
+    return KV_OK;
+}
+
 /* One point: the last component's grid runs fastest. */
 static kv_err add_point(const combination *all, int pick, const char *directory, kv_point_list *out,
                         kv_diag *diag)
@@ -398,7 +417,9 @@ static kv_err add_point(const combination *all, int pick, const char *directory,
         err = configure(point, &all->component[i], picks[i], diag);
     if (err == KV_OK)
         err = imply_retention(point, diag);
-    return err == KV_OK ? check_full(point, diag) : err;
+    if (err == KV_OK)
+        err = check_full(point, diag);
+    return err == KV_OK ? check_ranking(point, diag) : err;
 }
 
 kv_err kv__policy_parse_among(policy_table policies, const kv_node *item, kv_point_list *out,

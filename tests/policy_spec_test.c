@@ -379,6 +379,26 @@ static void text_in_a_cell_stands_where_the_cell_is(void **state)
     kv_point_list_fini(&list);
 }
 
+/* Text before images is an order; what keeps entries by none cannot have one. */
+static void a_prior_needs_a_ranking(void **state)
+{
+    static const char *const refused[] = {"[{streaming: {window: 8}}, {look_m: {}}]",
+                                          "[{corm: {window: 8}}, {look_m: {}}]",
+                                          "[{chunkkv: {keep: 0.5}}, {look_m: {}}]"};
+    static const char *const taken[] = {"[{streaming: {window: 8}}, {look_m: {text_prior: false}}]",
+                                        "[{knorm: {keep: 0.5}}, {look_m: {}}]", "[{look_m: {}}]"};
+    kv_mark mark = {"a.csv", 12, 0};
+    kv_point_list list = {0};
+    for (int i = 0; i < 3; i++) {
+        kv_diag diag = {0};
+        assert_int_equal(kv_policy_parse_text(refused[i], &mark, "", &list, &diag), KV_ERR_INPUT);
+        assert_non_null(strstr(diag.text, "look_m changes how entries rank"));
+        assert_int_equal(kv_policy_parse_text(taken[i], &mark, "", &list, &diag), KV_OK);
+    }
+    assert_int_equal(list.count, 3);
+    kv_point_list_fini(&list);
+}
+
 static void the_same_point_stays_once(void **state)
 {
     parsed p = parse_good("{snap: {keep: [0.1, 0.2, 0.1, 0.10], chunk_size: [64, whole]}}");
@@ -471,6 +491,7 @@ int main(void)
         cmocka_unit_test(texts_are_canonical),
         cmocka_unit_test(paths_stay_as_written),
         cmocka_unit_test(text_in_a_cell_stands_where_the_cell_is),
+        cmocka_unit_test(a_prior_needs_a_ranking),
         cmocka_unit_test(the_same_point_stays_once),
         cmocka_unit_test(tables_of_all_policies_are_sound),
         cmocka_unit_test(measured_policies_parse),

@@ -298,19 +298,34 @@ static void look_m_merges(void **unused)
     }
 }
 
-/* Text tokens 0 and 2 gain the highest score, 5. */
+/* Tokens 0, 2 and 4 are text: they come first, and each kind stays in its own order, for scores of
+ * any sign and those that pin. best[] is the order by hand. */
 static void look_m_prefers_text(void **unused)
 {
-    static const uint8_t modality[] = {0, 1, 0, 1};
-    static const int32_t candidate[] = {0, 1, 2, 3};
-    double score[] = {1, 5, 0.5, 2}, want[] = {6, 5, 5.5, 2};
-    bench b;
-    start(&b, &kv__transform_look_m, 4, 1, NULL, NULL);
-    b.example.modality = modality;
-    kv_event event = {.view = &b.view, .candidate = candidate, .candidates = 4, .scored = 4};
-    b.policy->prior(b.config, &event, score);
-    for (int k = 0; k < 4; k++)
-        assert_close(score[k], want[k], 0);
+    static const uint8_t modality[] = {0, 1, 0, 1, 0};
+    static const int32_t candidate[] = {0, 1, 2, 3, 4};
+    static const double scores[][5] = {{1, 5, 0.5, 2, 0},
+                                       {-3, -1, -9, -8, -4},
+                                       {0, 0, 0, 0, 0},
+                                       {1e-9, INFINITY, 3e-9, 2e-9, -INFINITY},
+                                       {INFINITY, -2, -7, INFINITY, -9}};
+    static const int best[][5] = {
+        {0, 2, 4, 1, 3}, {0, 4, 2, 1, 3}, {0, 2, 4, 1, 3}, {2, 0, 4, 1, 3}, {0, 2, 4, 3, 1}};
+    for (int c = 0; c < 5; c++) {
+        double score[5];
+        memcpy(score, scores[c], sizeof score);
+        bench b;
+        start(&b, &kv__transform_look_m, 5, 1, NULL, NULL);
+        b.example.modality = modality;
+        kv_event event = {.view = &b.view, .candidate = candidate, .candidates = 5, .scored = 5};
+        b.policy->prior(b.config, &event, score);
+        for (int r = 1; r < 5; r++) {
+            double above = score[best[c][r - 1]], below = score[best[c][r]];
+            assert_true(isfinite(below) && above >= below);
+            bool kinds = modality[best[c][r - 1]] != modality[best[c][r]];
+            assert_true(!kinds || above > below);
+        }
+    }
 }
 
 /* Keys of tokens 0-3 point along x, 4 and 5 along y: two runs. 0 and 3 stay; 1 goes to 0, 2 to 3; 4

@@ -31,19 +31,44 @@ static const kv_param params[] = {
      .fallback = "true",
      .flags = KV_PARAM_SWEEP,
      .unit = "",
-     .help = "whether the highest score is added to those of text tokens, so that images go first"},
+     .help = "whether text tokens score above all images, so that images go first"},
     {.name = NULL}};
 
-/* Text first: whatever the score, no image token beats a text token (equal scores aside). */
+/* Least and highest of the scores that are finite; a range of 1 where they are all alike. */
+static void score_range(const double *score, int n, double *low, double *range)
+{
+    double high = -INFINITY;
+    *low = INFINITY;
+    for (int k = 0; k < n; k++)
+        if (isfinite(score[k])) {
+            *low = fmin(*low, score[k]);
+            high = fmax(high, score[k]);
+        }
+    *low = high < *low ? 0 : *low;
+    *range = high > *low ? high - *low : 1;
+}
+
+/* Text first: whatever the scores, no image token beats a text token, and each kind keeps its own
+ * order. Policies pin by infinite scores; those become the ends of the range. */
 static void prior(const void *opaque, const kv_event *event, double *score)
 {
     const look_m_config *config = opaque;
-    double most = 0;
-    for (int k = 0; k < event->scored; k++)
-        most = fmax(most, score[k]);
-    for (int k = 0; k < event->scored && config->text_prior; k++)
+    double low, range;
+    if (!config->text_prior)
+        return;
+    score_range(score, event->scored, &low, &range);
+    for (int k = 0; k < event->scored; k++) {
+        if (isinf(score[k]))
+            score[k] = score[k] > 0 ? low + 2 * range : low - range;
         if (event->view->example->modality[event->candidate[k]] == 0)
-            score[k] += most;
+            score[k] += 4 * range;
+    }
+}
+
+/* Whether anything is ranked by the prior. */
+static bool ranks(const void *config)
+{
+    return ((const look_m_config *)config)->text_prior;
 }
 
 static void apply(const kv_transform_step *step)
@@ -66,5 +91,6 @@ KV_TRANSFORM_DEFINE(look_m) = {
     .needs = KV_NEEDS_KEYS | KV_NEEDS_VALUES | KV_NEEDS_MODALITY,
     .changes = KV_CHANGES_KEYS | KV_CHANGES_VALUES,
     .prior = prior,
+    .ranks = ranks,
     .apply = apply,
 };
