@@ -22,6 +22,13 @@
 /* Phases in which a policy chooses. */
 enum { KV_READS_PREFILL = 1, KV_READS_DECODE = 2 };
 
+/* What one KV head of the layer holds for a row. */
+typedef struct kv_read_head {
+    const float *key;       /* [N][head_dim] as stored; NULL unless needed (KV_NEEDS_KEYS) */
+    const int32_t *present; /* [presents] entries that the query can see, ascending */
+    int presents;
+} kv_read_head;
+
 /* One row of one query head. Positions are token positions. */
 typedef struct kv_read_row {
     const kv_view *view;  /* of the layer; see kv_view_row and kv_view_query */
@@ -35,7 +42,10 @@ typedef struct kv_read_row {
     const int32_t *present; /* [presents] entries that the query can see, its own among them,
                                ascending */
     int presents;
-    const float *row;   /* [position + 1] recorded probabilities over all keys */
+    const float *row; /* [position + 1] recorded probabilities over all keys; where a transform
+                         changes keys, what the stored ones give, at the positions of present[] */
+    const kv_read_head
+        *head;          /* [KV heads] of the layer; NULL unless the policy asks (whole_layer) */
     const float *query; /* [head_dim]; NULL unless needed (KV_NEEDS_QUERIES) */
     const float *key;   /* [N][head_dim] keys as stored, transformed ones where a transform stands
                            beside the policy; NULL unless needed (KV_NEEDS_KEYS) */
@@ -79,6 +89,7 @@ typedef struct kv_read {
     unsigned phases;          /* KV_READS_PREFILL | KV_READS_DECODE */
     unsigned needs;           /* KV_NEEDS_*, of every measured row; rows of the prompt that `study`
                                  reads are those of `observers` */
+    bool whole_layer;         /* `select` looks at what the other KV heads hold */
     size_t study_bytes;       /* bytes per token and query head that `study` fills; 0: none */
     /* Checks settings against one another. Default: nothing more to check. */
     kv_err (*check)(const void *config, const kv_mark *mark, kv_diag *diag);

@@ -249,7 +249,10 @@ class InfLLM(Read):
             block = range(sinks + b * size, sinks + (b + 1) * size)
             total = 0
             for head in range(ex.Hq):
-                chosen = best(self.received(row, head), list(block), self.p["representatives"])
+                block_of_head = [j for j in block if j in row.held[head // ex.g]]     # what has left scores nothing
+                chosen = best(self.received(row, head), block_of_head, self.p["representatives"])
+                if not chosen:
+                    continue
                 total += ex.q[row.layer, head, at] @ ex.k[row.layer, head // ex.g, chosen].mean(axis=0)
             score.append(total)
         kept = set(sorted(range(count), key=lambda b: (-score[b], b))[:self.p["blocks"]])
@@ -347,9 +350,11 @@ def measure(ex, policy, retained):
                 for kv_head in range(ex.Hkv):
                     kept = retained[layer][kv_head] if position >= ex.P else list(range(ex.P))
                     present = list(kept) + list(range(ex.P, position + 1))
+                    held = [set(retained[layer][h]) | set(range(ex.P, ex.N)) for h in range(ex.Hkv)]
                     union = set()
                     for head in range(kv_head * ex.g, (kv_head + 1) * ex.g):
                         row = Row(ex, layer, head, position, present, prefill)
+                        row.held = held
                         chosen = list(choose(policy, row))
                         assert set(chosen) <= set(row.present)
                         union |= set(chosen)

@@ -60,6 +60,9 @@ def policies():
     yield "{rerotate: {}, %s}" % (SNAP % (0.4, "postfill"))
     yield "{rerotate: {}, %s}" % (SNAP % (0.5, "chunked"))
     yield "{rerotate: {rope_theta: 1000000}, streaming: {sinks: 2, window: 12}}"
+    for read in ("topk: {read: 9}", "retrieval_attention: {sinks: 2, local: 4, read: 5}"):      # by stored keys
+        yield "{kivi: {%s}, %s}" % (small, read)
+        yield "{%s, nearest_merge: {}, %s}" % (SNAP % (0.4, "postfill"), read)
     yield "{minicache: {}}"
     yield "{minicache: {t: 0.3, retain: 0.2, start_layer: 1}}"
     yield "{%s, nearest_merge: {}, kivi: {%s}}" % (SNAP % (0.5, "chunked"), small)
@@ -91,9 +94,25 @@ def split(text):
     """The retention policy of a combination, and its transforms in order."""
     parts = list(yaml.safe_load(text).items())
     kinds = [(transforms.KINDS[n], s or {}) for n, s in parts if n in transforms.KINDS]
-    kept = [{n: s} for n, s in parts if n not in transforms.KINDS]
+    kept = [{n: s} for n, s in parts if n not in transforms.KINDS and n not in READS]
     names = [n for n, _ in parts]
     return (kept[0] if kept else "full"), kinds, any(n in transforms.NEW_KEYS for n in names)
+
+
+READS = ("topk", "retrieval_attention")
+
+
+def read_of(text, dot, seen, first_of_turn):
+    """What a query reads of `seen`, given its dot products with the keys as they are stored."""
+    for name, p in yaml.safe_load(text).items():
+        best = lambda keys, n: sorted(sorted(keys, key=lambda j: (-dot[j], j))[:n])
+        keys = [int(j) for j in seen]
+        if name == "topk":
+            return np.array(best(keys, p["read"]))
+        if name == "retrieval_attention" and not first_of_turn:
+            first, last = keys[:p["sinks"]], keys[len(keys) - p["local"]:]
+            return np.array(first + best(keys[p["sinks"]:len(keys) - p["local"]], p["read"]) + last)
+    return seen
 
 
 def output_error(ex, l, qh, i, K, V, alive, new_keys):
@@ -129,6 +148,7 @@ def simulate(ex, text, chunk):
     C = P if chunk == "whole" else chunk
     steps = [(a, min(a + C, P)) for a in range(0, P, C)] + [(t, t + 1) for t in range(P, N)]
     answers = {t - 1 for _, s, e in ex.turns for t in range(s, e)}
+    firsts = {s - 1 for _, s, _ in ex.turns}
     plain, bits, errors, recalls = 2 * transforms.PLAIN * ex.D, 0.0, [], []
     for l in range(ex.L):
         A, memory = ex.attention(l), np.zeros((H, N))
@@ -146,6 +166,8 @@ def simulate(ex, text, chunk):
             for i in (i for i in range(a, b) if i in answers):
                 for qh in range(ex.Hq):
                     seen = present[qh // ex.g][present[qh // ex.g] <= i]
+                    q = ex.q[l, qh, list(ex.query_pos).index(i)]
+                    seen = read_of(text, K[qh // ex.g] @ q, seen, i in firsts)
                     recalls.append(A[qh, i][seen].sum())
                     errors.append(output_error(ex, l, qh, i, K[qh // ex.g], V[qh // ex.g], seen, new_keys))
             after = biased_evict(pol, chain, l, A, memory, a, b, present)

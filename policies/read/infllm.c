@@ -50,27 +50,43 @@ static void study_received(const kv_read_study *study, uint8_t *out)
         received[j] = (float)sum[j];
 }
 
-/* The dot product of one head's query with the mean of a block's representatives. */
+/* The first of the ascending positions that is not below `least`. */
+static int lower_bound(const int32_t *position, int n, int least)
+{
+    int low = 0;
+    while (low < n) {
+        int middle = low + (n - low) / 2;
+        if (position[middle] < least)
+            low = middle + 1;
+        else
+            n = middle;
+    }
+    return low;
+}
+
+/* The dot product of one head's query with the mean of a block's representatives: of what its KV
+ * head still holds of the block, as it is stored. 0 if it holds nothing. */
 static double head_relevance(const kv_read_row *row, int head, int first, int32_t *index)
 {
     const infllm *c = row->config;
     const kv_shape *shape = row->view->shape;
-    int tokens = row->view->example->total_tokens, width = shape->head_dim;
+    int tokens = row->view->example->total_tokens, width = shape->head_dim, n = 0;
+    const kv_read_head *held = &row->head[head / (shape->heads / shape->kv_heads)];
     const float *received =
         (const float *)(const void *)row->study + (head - row->query_head) * tokens;
-    const float *key = kv_layer_keys(row->view->source, head / (shape->heads / shape->kv_heads));
     const float *query = kv_view_query(row->view, head, row->position);
     double *score = row->work + tokens, sum = 0;
-    for (int i = 0; i < c->block_tokens; i++) {
-        index[i] = i;
-        score[i] = received[first + i];
+    for (int i = lower_bound(held->present, held->presents, first);
+         i < held->presents && held->present[i] < first + c->block_tokens; i++) {
+        index[n++] = held->present[i] - first;
+        score[held->present[i] - first] = received[held->present[i]];
     }
-    int count = kv_read_best(score, index, (int)c->block_tokens, (int)c->representatives);
+    int count = kv_read_best(score, index, n, (int)c->representatives);
     kv_read_sort(index, count);
     for (int r = 0; r < count; r++)
         for (int d = 0; d < width; d++)
-            sum += (double)query[d] * key[(size_t)(first + index[r]) * (size_t)width + d];
-    return sum / count;
+            sum += (double)query[d] * held->key[(size_t)(first + index[r]) * (size_t)width + d];
+    return count > 0 ? sum / count : 0;
 }
 
 /* All heads of the layer choose the same blocks. */
@@ -124,6 +140,7 @@ KV_READ_DEFINE(infllm) = {
     .params = params,
     .phases = KV_READS_DECODE,
     .needs = KV_NEEDS_KEYS | KV_NEEDS_QUERIES | KV_NEEDS_EVERY_ROW,
+    .whole_layer = true,
     .study_bytes = sizeof(float),
     .check = check,
     .study = study_received,

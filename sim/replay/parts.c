@@ -20,10 +20,11 @@ typedef struct stored {
 } stored;
 
 struct kv__parts {
+    kv_read_head *head; /* [kv_heads] for the read policy, present in `before` */
     stored *stored;     /* [kv_heads] NULL: no transform rewrites anything */
     uint8_t *study;     /* [heads][study_bytes * N]; NULL: none */
     bool new_keys;      /* attention is recomputed from the stored keys */
-    int32_t *before;    /* [kv_heads][N] present before the eviction */
+    int32_t *before;    /* [kv_heads][N] present before the eviction; of rows, what heads hold */
     int *befores;       /* [kv_heads] */
     int32_t *present;   /* [N] */
     int32_t *dropped;   /* [N] */
@@ -164,6 +165,7 @@ static kv_err buffers_init(kv__parts *p, const kv__group *group, const kv__stage
     const kv_shape *shape = &stage->replay->shape;
     size_t n = (size_t)stage->example->total_tokens + 1, heads = (size_t)shape->kv_heads;
     const kv_read *read = read_of(group);
+    p->head = calloc(heads, sizeof *p->head);
     p->before = malloc(heads * n * sizeof *p->before);
     p->befores = calloc(heads, sizeof *p->befores);
     p->present = malloc(n * sizeof *p->present);
@@ -178,9 +180,9 @@ static kv_err buffers_init(kv__parts *p, const kv__group *group, const kv__stage
     p->work = malloc(work_doubles(group, shape, stage->example->total_tokens) * sizeof *p->work);
     if (read != NULL && read->study_bytes > 0)
         p->study = malloc(read->study_bytes * n * (size_t)shape->heads);
-    bool good = p->before && p->befores && p->present && p->dropped && p->chosen && p->order &&
-                p->is_read && p->is_chosen && p->weight && p->out && p->channel && p->work &&
-                (p->study || read == NULL || read->study_bytes == 0);
+    bool good = p->head && p->before && p->befores && p->present && p->dropped && p->chosen &&
+                p->order && p->is_read && p->is_chosen && p->weight && p->out && p->channel &&
+                p->work && (p->study || read == NULL || read->study_bytes == 0);
     return good ? KV_OK : kv_fail_memory(diag);
 }
 
@@ -221,6 +223,7 @@ void kv__parts_free(kv__parts *p, const kv__group *group, int kv_heads)
     kv_layer_free(p->partner);
     free(p->stored);
     free(p->study);
+    free(p->head);
     free(p->before);
     free(p->befores);
     free(p->present);
@@ -457,9 +460,48 @@ static void tell(const kv__lane *lane, const kv__stage *stage, const kv_read_row
                                   .presents = row->presents,
                                   .chosen = lane->parts->chosen,
                                   .count = count,
-                                  .row = row->row};
+                                  .row = stage->row[row->query_head]};
     if (options->watch_read != NULL)
         options->watch_read(options->watch_closure, &event);
+}
+
+/* Attention over n of the present entries from the stored keys, into p->weight at their positions.
+ */
+static void recompute(const kv__lane *lane, const kv__stage *stage, const row_head *at,
+                      int query_head, const int32_t *entry, int n)
+{
+    const kv_shape *shape = &stage->replay->shape;
+    kv__parts *p = lane->parts;
+    const float *query = kv_view_query(&stage->view, query_head, at->position);
+    double *logit = stage->view.work, most = -INFINITY, sum = 0;
+    for (int i = 0; i < n; i++) {
+        const float *key = at->key + (size_t)entry[i] * (size_t)shape->head_dim;
+        double dot = 0;
+        for (int d = 0; d < shape->head_dim; d++)
+            dot += (double)query[d] * key[d];
+        logit[i] = dot * shape->scale;
+        most = fmax(most, logit[i]);
+    }
+    for (int i = 0; i < n; i++)
+        sum += logit[i] = exp(logit[i] - most);
+    for (int i = 0; i < n; i++)
+        p->weight[entry[i]] = (float)(logit[i] / sum);
+}
+
+/* Shows a read policy that asks for it what all KV heads hold for the row. */
+static void list_heads(kv__lane *lane, const kv__stage *stage, int position)
+{
+    kv__parts *p = lane->parts;
+    const kv_read *read = read_of(lane->group);
+    size_t n = (size_t)stage->example->total_tokens + 1;
+    for (int h = 0; read && read->whole_layer && h < stage->replay->shape.kv_heads; h++) {
+        int32_t *present = p->before + (size_t)h * n;
+        const float *key = kv_layer_keys(stage->source, h);
+        p->head[h] =
+            (kv_read_head){.key = key != NULL && p->stored[h].key ? p->stored[h].key : key,
+                           .present = present,
+                           .presents = list_present(&lane->head[h], position + 1, present)};
+    }
 }
 
 /* Fills p->chosen and returns how many. */
@@ -477,7 +519,8 @@ static int choose(const kv__lane *lane, const kv__stage *stage, const row_head *
                        .prefill = at->prefill,
                        .present = p->present,
                        .presents = at->presents,
-                       .row = stage->row[query_head],
+                       .row = p->new_keys ? p->weight : stage->row[query_head],
+                       .head = p->head,
                        .query = kv_view_query(&stage->view, query_head, at->position),
                        .key = at->key,
                        .work = stage->view.work,
@@ -488,32 +531,12 @@ static int choose(const kv__lane *lane, const kv__stage *stage, const row_head *
         count = kv_read_everything(&row, p->chosen);
     } else {
         row.config = read_config(lane->group);
+        if (p->new_keys)
+            recompute(lane, stage, at, query_head, p->present, at->presents);
         count = read->select(&row, p->chosen);
     }
     tell(lane, stage, &row, count);
     return count;
-}
-
-/* Attention over the chosen entries from the stored keys, into p->weight at their positions. */
-static void recompute(const kv__lane *lane, const kv__stage *stage, const row_head *at,
-                      int query_head, int chosen)
-{
-    const kv_shape *shape = &stage->replay->shape;
-    kv__parts *p = lane->parts;
-    const float *query = kv_view_query(&stage->view, query_head, at->position);
-    double *logit = stage->view.work, most = -INFINITY, sum = 0;
-    for (int i = 0; i < chosen; i++) {
-        const float *key = at->key + (size_t)p->chosen[i] * (size_t)shape->head_dim;
-        double dot = 0;
-        for (int d = 0; d < shape->head_dim; d++)
-            dot += (double)query[d] * key[d];
-        logit[i] = dot * shape->scale;
-        most = fmax(most, logit[i]);
-    }
-    for (int i = 0; i < chosen; i++)
-        sum += logit[i] = exp(logit[i] - most);
-    for (int i = 0; i < chosen; i++)
-        p->weight[p->chosen[i]] = (float)(logit[i] / sum);
 }
 
 /* One query head of an answer row. Returns the squared probabilities that are read. */
@@ -531,7 +554,7 @@ static double measure_head(kv__lane *lane, kv__stage *stage, int answer, const r
     m.out_mass = m.mass;
     kv__measure_alive(stage, answer, query_head, p->is_chosen, &m);
     if (p->new_keys) {
-        recompute(lane, stage, at, query_head, n);
+        recompute(lane, stage, at, query_head, p->chosen, n);
         weight = p->weight;
         m.out_mass = k->sum_at(weight, p->chosen, (size_t)n);
     }
@@ -577,6 +600,7 @@ void kv__parts_row(kv__lane *lane, kv__stage *stage, int answer, double *squares
     const kv_shape *shape = &stage->replay->shape;
     int group = shape->heads / shape->kv_heads;
     const kv__answer_row *a = &stage->answer[answer];
+    list_heads(lane, stage, a->position);
     for (int h = 0; h < shape->kv_heads; h++) {
         row_head at = row_head_of(lane, stage, h, a->position, a->first_of_turn);
         for (int g = 0; g < group; g++)
@@ -590,6 +614,7 @@ void kv__parts_probe(kv__lane *lane, kv__stage *stage, int position)
     const kv_shape *shape = &stage->replay->shape;
     int group = shape->heads / shape->kv_heads;
     kv__tally *tally = &lane->tally[0];
+    list_heads(lane, stage, position);
     for (int h = 0; h < shape->kv_heads; h++) {
         row_head at = row_head_of(lane, stage, h, position, true);
         for (int g = 0; g < group; g++) {

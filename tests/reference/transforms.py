@@ -231,7 +231,7 @@ class LookM(Merge):
         return {"averaged": (1, 0, 1), "pivotal": (0.5, 0.5, 1), "weighted": (c, 0, 1)}[self.p["merge"]]
 
     def score(self, keys, score):
-        first = score.max() if self.p["text_prior"] else 0
+        first = score.max() - score.min() + 1 if self.p["text_prior"] else 0
         return score + np.where(self.ex.modality[keys] == 0, first, 0)
 
     def step(self, *args):
