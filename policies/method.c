@@ -5,6 +5,7 @@
 #include "policies/method.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define KV_TRANSFORM(id) extern const kv_transform kv__transform_##id;
@@ -116,6 +117,24 @@ bool kv_method_find(const char *name, kv_method *out)
     return false;
 }
 
+/* What it needs besides, with the settings that it has by default. */
+static unsigned default_needs(const kv_method *method)
+{
+    kv_diag diag = {0};
+    unsigned (*needs_of)(const void *) = method->retention ? method->retention->needs_of
+                                         : method->read    ? method->read->needs_of
+                                                           : NULL;
+    void *config = needs_of != NULL ? calloc(1, method->config_bytes) : NULL;
+    unsigned needs = 0;
+    if (config == NULL)
+        return 0;
+    if (kv_params_default(method->params, config, &diag) == KV_OK)
+        needs = needs_of(config);
+    kv_params_fini(method->params, config);
+    free(config);
+    return needs;
+}
+
 void kv_method_needs(const kv_method *method, char *out, size_t out_bytes)
 {
     static const struct {
@@ -134,11 +153,15 @@ void kv_method_needs(const kv_method *method, char *out, size_t out_bytes)
                  {KV_NEEDS_OBSERVERS, "rows of a window"},
                  {KV_NEEDS_EVENT_ROWS, "the last row of each step after which entries leave"}};
     size_t used = 0;
+    unsigned needs = method->needs | default_needs(method);
     out[0] = '\0';
     for (size_t i = 0; i < sizeof table / sizeof *table && used < out_bytes; i++)
-        if (method->needs & table[i].need)
+        if (needs & table[i].need)
             used += (size_t)snprintf(out + used, out_bytes - used, "%s%s", used > 0 ? ", " : "",
                                      table[i].words);
+    if (method->retention != NULL && method->retention->file != NULL && used < out_bytes)
+        snprintf(out + used, out_bytes - used, "%s%s", used > 0 ? ", " : "",
+                 method->retention->file);
 }
 
 kv_err kv_method_check(const kv_method *method, const void *config, const kv_mark *mark,

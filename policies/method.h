@@ -54,8 +54,8 @@ kv_method kv_method_of_read(const kv_read *policy);
  * in two families: `topk` keeps or reads, as its settings say. */
 bool kv_method_find(const char *name, kv_method *out);
 
-/* What a recording must hold for it, whatever the settings, in words: "keys, every row"; "" if
- * nothing but the rows that are measured. */
+/* What a recording must hold for it, with its settings as they are by default, and what file it
+ * takes, in words: "k, every row"; "" if nothing but the rows that are measured. */
 void kv_method_needs(const kv_method *method, char *out, size_t out_bytes);
 
 /* Checks one configuration as its family does. */

@@ -123,6 +123,8 @@ const kv_read *const *kv_read_all(void);
 /* Reorders index[0..n) so that its first k are those of highest score[index], ties to the lower
  * index; they are in no particular order. k beyond n is n; returns it. */
 int kv_read_best(const double *score, int32_t *index, int n, int k);
+/* The share of n entries, rounded up; a product that is whole but for its rounding is whole. */
+int kv_read_share(double share, int n);
 /* Sorts positions ascending. */
 void kv_read_sort(int32_t *position, int n);
 /* Everything that is present. */

@@ -60,6 +60,12 @@ int kv_read_best(const double *score, int32_t *index, int n, int k)
     return k < 0 ? 0 : k;
 }
 
+int kv_read_share(double share, int n)
+{
+    double product = share * n, whole = rint(product);
+    return (int)(fabs(product - whole) <= 1e-9 * n ? whole : ceil(product));
+}
+
 static int ascending(const void *a, const void *b)
 {
     int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;

@@ -189,7 +189,11 @@ typedef struct kv_retention {
     bool oracle;     /* it knows what is yet to come: a bound to measure others by, labelled so */
     unsigned needs;  /* KV_NEEDS_* whatever the settings */
     unsigned claims; /* KV_NESTED ... */
-    size_t state_doubles; /* accumulators per token and KV head; 0: none */
+    size_t state_doubles;  /* accumulators per token and KV head; 0: none */
+    int least_prompt_rows; /* recorded rows of the prompt, wherever, without which its sums say
+                              nothing; a shorter prompt has them all. 0: none */
+    const char *file;      /* what attention is not replayed without, in words: "heads, a file with
+                              ..."; counts_only says whether it is there. NULL: nothing */
     /* Checks settings against one another, after what kv_retention_check checks for all policies.
      * Default: nothing more to check. */
     kv_err (*check)(const void *config, const kv_mark *mark, kv_diag *diag);

@@ -43,6 +43,17 @@ static bool applies(const kv_sweep_point *point, const family *f)
            (point->info.task == NULL || strcmp(point->info.task, f->task) == 0);
 }
 
+/* Some policies choose by a file alone; without it only counts are known: no attention to replay.
+ */
+static kv_err check_file(const kv_replay_point *point, kv_diag *diag)
+{
+    const kv_retention *policy = point->policy;
+    if (policy->file == NULL || !policy->counts_only(point->config))
+        return KV_OK;
+    return kv_fail(diag, KV_ERR_INPUT, &point->mark,
+                   "%s: give %s; without it only counts are known", policy->name, policy->file);
+}
+
 static kv_err family_init(family *f, const kv_sweep *sweep, const kv_sweep_example *example,
                           kv_diag *diag)
 {
@@ -56,14 +67,17 @@ static kv_err family_init(family *f, const kv_sweep *sweep, const kv_sweep_examp
         free(points);
         return kv_fail_memory(diag);
     }
-    for (int p = 0; p < sweep->points; p++) {
+    kv_err err = KV_OK;
+    for (int p = 0; p < sweep->points && err == KV_OK; p++) {
         if (!applies(&sweep->point[p], f))
             continue;
+        err = check_file(&sweep->point[p].replay, diag);
         f->point[f->points] = p;
         points[f->points++] = sweep->point[p].replay;
     }
-    kv_err err = kv_replay_new(points, f->points, kv_attention_shape(sweep->trace[f->trace]),
-                               &sweep->options, &f->replay, diag);
+    if (err == KV_OK)
+        err = kv_replay_new(points, f->points, kv_attention_shape(sweep->trace[f->trace]),
+                            &sweep->options, &f->replay, diag);
     free(points);
     return err;
 }

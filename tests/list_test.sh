@@ -40,6 +40,11 @@ says 'topk reads' 0 '^topk  *read  *loading .*oracle' "$KVSIM" list policies
 says 'a policy shows its bounds' 0 'a fraction from 0 to 1' "$KVSIM" list policies snapkv
 says 'a policy shows what a recording must hold' 0 'needs  *q, k, every row$' \
     "$KVSIM" list policies infllm
+for case in 'criticalkv|value_out' 'expected_attention|rope_theta' 'headkv|heads, a file' \
+    'qfilter|filters, a file'; do
+    says "${case%|*} names what it takes by default" 0 "needs .*${case#*|}" \
+        "$KVSIM" list policies "${case%|*}"
+done
 says 'a policy shows its presets' 0 'window=64' "$KVSIM" list policies snapkv
 says 'models' 0 '^llama-3.1-8b' "$KVSIM" list models
 # 32 layers x 8 heads x 128 x 2 (keys, values) x 2 bytes = 131072

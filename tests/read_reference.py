@@ -451,7 +451,12 @@ def refusals(folder):
     cases = [("q", "{quest: {}}", "lacks queries, which quest needs: record the dataset q"),
              ("k", "{rocketkv: {compression: 2}}", "lacks keys, which rocketkv needs: record the dataset k"),
              ("rows", "{minference: {}}", "which minference needs"),
-             ("rows", "{infllm: {}}", "which infllm needs")]
+             ("rows", "{infllm: {}}", "which infllm needs"),
+             ("rows", "{h2o: {keep: 0.5}}", "every position from 0 to"),
+             ("rows", "{expected_attention: {keep: 0.5, rope_theta: 10000}}",
+              "enough queries of its prompt (8 are recorded), which expected_attention needs: record at least 32"),
+             ("v", "{headkv: {keep: 0.5}}", "headkv: give heads, a file"),
+             ("v", "{qfilter: {keep: 0.5}}", "qfilter: give filters, a file")]
     for number, (lacks, read, message) in enumerate(cases):
         trace, path = os.path.join(folder, "lacks%d.h5" % number), os.path.join(folder, "lacks.yaml")
         with h5py.File(TRACE) as source, h5py.File(trace, "w") as out:
@@ -477,7 +482,7 @@ def refusals(folder):
 def main():
     all_cases = list(cases())
     points = [([yaml.safe_load(EVICTION)] if evicts else []) + [yaml.safe_load(read)] for read, evicts in all_cases]
-    print("1..%d" % (len(all_cases) + 4))
+    print("1..%d" % (len(all_cases) + 8))
     loaded = {name: reference.Example(TRACE, name) for name in EXAMPLES}
     failed = 0
     with tempfile.TemporaryDirectory() as folder:

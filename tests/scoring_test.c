@@ -3,6 +3,7 @@
 /* Parts that scores are made of: which entries are pinned, and that draws follow the softmax. */
 #include "tests/kv_test.h"
 
+#include "policies/read.h"
 #include "policies/scoring.h"
 
 /* Worked by hand: the three best of these, the tie at 4 going to the lower index. */
@@ -66,11 +67,25 @@ static void samples_without_replacement(void **state)
     assert_true(fabs(second_first - DRAWS * p) < 4 * sqrt(DRAWS * p * (1 - p)));
 }
 
+/* 0.07 * 100, 0.28 * 75 and 0.56 * 75 are above 7, 21 and 42 in doubles; 10.4 and 0.3 are no whole
+ * numbers. */
+static void shares_are_rounded_up_from_what_they_say(void **state)
+{
+    static const struct {
+        double share;
+        int n, want;
+    } cases[] = {{0.07, 100, 7}, {0.28, 75, 21}, {0.56, 75, 42}, {0.29, 100, 29}, {0.13, 80, 11},
+                 {0.3, 1, 1},    {1, 79, 79},    {0, 80, 0},     {0.5, 7, 4}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(kv_read_share(cases[i].share, cases[i].n), cases[i].want);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(pins_the_best),
                                        cmocka_unit_test(pins_as_sorting_does),
-                                       cmocka_unit_test(samples_without_replacement)};
+                                       cmocka_unit_test(samples_without_replacement),
+                                       cmocka_unit_test(shares_are_rounded_up_from_what_they_say)};
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

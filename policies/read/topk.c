@@ -31,7 +31,7 @@ static int select_best(const kv_read_row *row, int32_t *chosen)
     const topk *c = row->config;
     int n = row->presents;
     int k = c->read_tokens > 0 ? (int)(c->read_tokens < n ? c->read_tokens : n)
-                               : (int)ceil(c->share * n);
+                               : kv_read_share(c->share, n);
     for (int i = 0; i < n; i++) {
         row->work[row->present[i]] = row->row[row->present[i]];
         chosen[i] = row->present[i];

@@ -210,6 +210,7 @@ KV_RETENTION_DEFINE(expected_attention) = {
     .presets = presets,
     .needs = KV_NEEDS_KEYS | KV_NEEDS_VALUES | KV_NEEDS_QUERIES,
     .claims = KV_NESTED | KV_COUNTS_FIXED,
+    .least_prompt_rows = 32, /* kvpress takes all; fewer make no mean, let alone a covariance */
     .needs_of = needs_of,
     .score = score,
 };

@@ -145,5 +145,6 @@ KV_RETENTION_DEFINE(headkv) = {
     .release = release,
     .quota = quota,
     .score = kv_score_window,
+    .file = "heads, a file with the importance of each head",
     .counts_only = counts_only,
 };

@@ -98,5 +98,6 @@ KV_RETENTION_DEFINE(qfilter) = {
     .prepare = prepare,
     .release = release,
     .score = score,
+    .file = "filters, a file with a direction for each KV head",
     .counts_only = counts_only,
 };

@@ -254,24 +254,64 @@ static kv_err check_datasets(const kv__group *group, const kv_attention *trace, 
     return KV_OK;
 }
 
+/* all_to > 0: every row below that is needed. */
+static kv_err refuse_rows(const kv__group *group, const kv_attention *trace,
+                          const kv_example *example, int missing, int all_to, kv_diag *diag)
+{
+    char what[80], how[128] = "record probs (or q and k) with that position in query_pos";
+    snprintf(what, sizeof what, "the attention row of position %d", missing);
+    if (all_to > 0) {
+        snprintf(what, sizeof what, "attention rows, that of position %d the first", missing);
+        snprintf(how, sizeof how,
+                 "record probs (or q and k) with every position from 0 to %d in query_pos",
+                 all_to - 1);
+    }
+    return refuse(group, trace, example, what, how, diag);
+}
+
+/* Refuses an example with too few rows of its prompt, wherever they are. */
+static kv_err check_sample(const kv__group *group, const kv_attention *trace,
+                           const kv_example *example, kv_diag *diag)
+{
+    char what[80], how[128];
+    int least = group->policy->least_prompt_rows, rows = 0;
+    least = least < example->prompt_tokens ? least : example->prompt_tokens;
+    while (rows < example->rows && example->query_pos[rows] < example->prompt_tokens)
+        rows++;
+    if (rows >= least)
+        return KV_OK;
+    snprintf(what, sizeof what, "enough queries of its prompt (%d are recorded)", rows);
+    snprintf(how, sizeof how, "record at least %d positions below %d in query_pos, better all",
+             least, example->prompt_tokens);
+    return refuse(group, trace, example, what, how, diag);
+}
+
+/* The end of the rows that are needed, all from the first on; 0: not all are. */
+static int all_rows_to(const kv__group *group, const kv_example *example, int observe_end)
+{
+    if (kv__parts_needs(group) & KV_NEEDS_EVERY_ROW)
+        return example->total_tokens - 1;
+    return kv__group_needs(group) & KV_NEEDS_EVERY_ROW ? observe_end : 0;
+}
+
 static kv_err check_group(const kv__group *group, const kv_attention *trace,
                           const kv_example *example, int observe_end, uint8_t *wanted,
                           kv_diag *diag)
 {
     unsigned needs = kv__group_needs(group);
-    char what[64];
-    int missing = -1;
+    int all_to = all_rows_to(group, example, observe_end);
     kv_err err = check_datasets(group, trace, example, needs, diag);
+    if (err == KV_OK)
+        err = check_sample(group, trace, example, diag);
     if (err != KV_OK)
         return err;
-    if (needs & KV_NEEDS_EVERY_ROW)
-        missing = mark_range(example, (row_range){0, observe_end}, wanted);
-    if (missing < 0 && (kv__parts_needs(group) & KV_NEEDS_EVERY_ROW))
-        missing = mark_range(example, (row_range){0, example->total_tokens - 1}, wanted);
+    int missing = mark_range(example, (row_range){0, all_to}, wanted);
+    if (missing >= 0)
+        return refuse_rows(group, trace, example, missing, all_to, diag);
     if ((kv__parts_needs(group) & KV_NEEDS_MODALITY) && example->modality == NULL)
         return refuse(group, trace, example, "which tokens are text and which image",
                       "record the dataset modality", diag);
-    if (missing < 0 && (kv__parts_needs(group) & KV_NEEDS_EVENT_ROWS))
+    if (kv__parts_needs(group) & KV_NEEDS_EVENT_ROWS)
         missing = mark_windows(group, example, 1, wanted);
     int observers = (int)kv__parts_observers(group), prompt = example->prompt_tokens;
     if (missing < 0)
@@ -280,11 +320,7 @@ static kv_err check_group(const kv__group *group, const kv_attention *trace,
         missing = mark_windows(
             group, example, (int)kv_retention_observers(group->policy, group->config[0], example),
             wanted);
-    if (missing < 0)
-        return KV_OK;
-    snprintf(what, sizeof what, "the attention row of position %d", missing);
-    return refuse(group, trace, example, what,
-                  "record probs (or q and k) with that position in query_pos", diag);
+    return missing < 0 ? KV_OK : refuse_rows(group, trace, example, missing, 0, diag);
 }
 
 kv_err kv__replay_wanted(const kv_replay *replay, const kv_attention *trace,
