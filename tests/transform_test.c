@@ -152,22 +152,23 @@ static void kivi_bytes(void **unused)
     assert_non_null(strstr(diag.text, "multiple of group"));
 }
 
-/* Channel 0 of the prompt is 0, 1, 2, 3, 100: 20 % of 5 is one outlier, and 0..3 is the least range
- * that one leaves. A later 1.4 goes to 1; 200 is an outlier; the first token stays. Values: of
- * 0, 0.9, 3, 50 one is an outlier, of 7, -60, 6, 6.6 the least range is 6..7. */
+/* Channel 0 of the prompt is -50, which as the first token stays and sets no range, then 0, 1.2, 2,
+ * 3, 100: 20 % of 5 is one outlier, and 0..3 is the least range that one leaves. A later 1.4 goes
+ * to 1; 200 is an outlier. Values: of 0, 0.9, 3, 50 one is an outlier, of 7, -60, 6, 6.6 the least
+ * range is 6..7. */
 static void kvquant_outliers(void **unused)
 {
-    static const float key[] = {0, 1.2f, 2, 3, 100, 1.4f, 200};
-    static const double want[] = {0, 1, 2, 3, 100, 1, 200};
+    static const float key[] = {-50, 0, 1.2f, 2, 3, 100, 1.4f, 200};
+    static const double want[] = {-50, 0, 1, 2, 3, 100, 1, 200};
     static const float wide[8] = {0, 0.9f, 3, 50, 7, -60, 6, 6.6f};
     static const double want_wide[8] = {0, 1, 3, 50, 7, -60, 6, 6 + 2 / 3.0};
     bench b;
-    start(&b, &kv__transform_kvquant, 7, 1, key, NULL);
-    b.example.prompt_tokens = 5;
+    start(&b, &kv__transform_kvquant, 8, 1, key, NULL);
+    b.example.prompt_tokens = 6;
     set(&b, "bits", "2");
     set(&b, "outliers", "0.2");
     b.policy->apply(&b.step);
-    check(b.key, want, 7);
+    check(b.key, want, 8);
     start(&b, &kv__transform_kvquant, 2, 4, NULL, wide);
     set(&b, "bits", "2");
     set(&b, "outliers", "0.2");

@@ -51,15 +51,17 @@ static int outliers_of(const kvquant_config *config, int n)
     return config->outliers > 0 && count < 1 ? 1 : count;
 }
 
-/* Ranges of the channels of this KV head, from the keys of the prompt: they stand in for the
- * published calibration on other texts. state: low and high of each channel. */
+/* Ranges of the channels of this KV head, from the keys of the prompt behind the sinks (which stay
+ * as they are; the published code leaves its first_few_fp16 out of ranges, too): they stand in for
+ * the published calibration on other texts. state: low and high of each channel. */
 static void calibrate(const kv_transform_step *step, const kvquant_config *config)
 {
     int width = step->view->shape->head_dim, prompt = step->view->example->prompt_tokens;
+    int first = config->sinks < prompt ? (int)config->sinks : 0, n = prompt - first;
     for (int d = 0; d < width; d++) {
-        for (int j = 0; j < prompt; j++)
-            step->work[j] = step->recorded_key[(size_t)j * (size_t)width + (size_t)d];
-        kv_range range = kv_range_least(step->work, prompt, outliers_of(config, prompt));
+        for (int j = 0; j < n; j++)
+            step->work[j] = step->recorded_key[(size_t)(first + j) * (size_t)width + (size_t)d];
+        kv_range range = kv_range_least(step->work, n, outliers_of(config, n));
         step->head_state[2 * d] = range.low;
         step->head_state[2 * d + 1] = range.high;
     }

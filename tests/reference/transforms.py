@@ -101,7 +101,8 @@ class Kvquant(Transform):
             if j < self.p["sinks"]:
                 continue
             for d in range(ex.D):
-                lo, hi = least_range(ex.k[self.layer, h, :P, d], self.count(P))
+                first = self.p["sinks"] if self.p["sinks"] < P else 0       # sinks stay, and set no range
+                lo, hi = least_range(ex.k[self.layer, h, first:P, d], self.count(P - first))
                 K[j, d] = levels(K[j, d:d + 1], lo, hi, self.p["bits"])[0]
             V[j] = levels(V[j], *least_range(V[j], self.count(ex.D)), self.p["bits"])
 
