@@ -287,7 +287,7 @@ def test_killed(folder):
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        if os.path.exists(killed) and os.path.getsize(killed) > 0:
+        if os.path.exists(killed) and rows(killed, "SELECT 1 FROM sqlite_master WHERE name = 'plan_case'"):
             began += 1
             done = rows(killed, "SELECT finished_at IS NOT NULL AS done FROM run")
             count = rows(killed, "SELECT (SELECT count(*) FROM plan_choice) AS n, (SELECT count(*) FROM "
