@@ -115,7 +115,6 @@ kv_err kv__plan_requests_init(kv_serving_plan *plan, kv_diag *diag)
     const kv_node *map = plan->grid[KV_SERVING_REQUESTS].map;
     const kv_node *file = kv_node_find(map, "file"), *format = kv_node_find(map, "format");
     const char *file_text = NULL, *format_text = NULL;
-    kv_mark mark = kv_node_mark(map);
     kv_err err = file != NULL ? scalar(file, "file", &file_text, diag) : KV_OK;
     if (err == KV_OK && format != NULL)
         err = scalar(format, "format", &format_text, diag);
@@ -124,7 +123,7 @@ kv_err kv__plan_requests_init(kv_serving_plan *plan, kv_diag *diag)
     err = check_named(map, file_text, format_text, diag);
     if (err != KV_OK)
         return err;
-    mark = kv_node_mark(file != NULL ? file : map);
+    kv_mark mark = kv_node_mark(file != NULL ? file : map);
     char *directory = kv_path_directory(mark.path != NULL ? mark.path : "");
     char *path = file_text != NULL && directory != NULL && strcmp(file_text, "-") != 0
                      ? kv_path_resolve(directory, file_text)
