@@ -247,7 +247,7 @@ def tiers(database):
     connection.execute("INSERT INTO timeline SELECT point_id, time_s, 'cpu', 10 * used_bytes, running, "
                        "waiting FROM timeline WHERE tier = 'gpu'")
     connection.execute("INSERT INTO tier_stat SELECT point_id, 'cpu', 10 * capacity_bytes, 10 * peak_bytes, "
-                       "mean_bytes, bytes_in, bytes_out, hits, evictions, busy_s FROM tier_stat WHERE tier = "
+                       "mean_bytes, bytes_in, bytes_out, hits, blended_tokens, evictions, busy_s FROM tier_stat WHERE tier = "
                        "'gpu'")
     connection.commit()
 
