@@ -38,12 +38,15 @@ const kv_param kv_step_time_params[] = {
 struct kv_step_time {
     const kv_step_time_type *type;
     void *state;
-    int64_t overhead; /* fine */
+    kv_fine overhead;
 };
 
-int64_t kv__fine(double nanoseconds)
+kv_fine kv__fine(double nanoseconds)
 {
-    return llround(ldexp(nanoseconds, KV_FINE_BITS));
+    double fine = ldexp(nanoseconds, KV_FINE_BITS), most = ldexp(1, 63 + KV_FINE_BITS);
+    if (fabs(fine) < 0x1p62)
+        return llround(fine);
+    return fine < most ? fine > -most ? (kv_fine)fine : -(kv_fine)most : (kv_fine)most;
 }
 
 kv_err kv_step_time_new(const kv_step_time_config *config, const kv_step_hardware *hardware,
@@ -53,7 +56,7 @@ kv_err kv_step_time_new(const kv_step_time_config *config, const kv_step_hardwar
     if (made == NULL)
         return kv_fail_memory(diag);
     made->type = types[config->model];
-    made->overhead = config->step_overhead_ns * ((int64_t)1 << KV_FINE_BITS);
+    made->overhead = config->step_overhead_ns * ((kv_fine)1 << KV_FINE_BITS);
     kv_err err = made->type->open(config, hardware, &made->state, diag);
     if (err != KV_OK) {
         free(made);
@@ -73,11 +76,16 @@ void kv_step_time_free(kv_step_time *time)
 
 void kv_step_time_ramp(const kv_step_time *time, const kv_step_batch *batch, kv_step_ramp *out)
 {
+    const kv_fine most = (kv_fine)1 << 62;
     time->type->ramp(time->state, batch, out);
     out->first += time->overhead;
+    if (out->slope >= most || out->slope <= -most) {
+        out->slope = 0;
+        out->steps = 1;
+    }
 }
 
-int64_t kv_step_time_step(const kv_step_time *time, const kv_step_batch *batch)
+kv_fine kv_step_time_step(const kv_step_time *time, const kv_step_batch *batch)
 {
     if (batch->prefill_tokens > 0)
         return kv__fine(time->type->mixed(time->state, batch)) + time->overhead;

@@ -21,6 +21,9 @@
 
 enum { KV_FINE_BITS = 20 };
 
+/* Fine time. 63 bits of it are 2.4 hours, so it has more. */
+typedef __int128 kv_fine;
+
 /* What one step does, on all devices of a replica together. An entry is the key and value of one
  * token in one KV head of one layer. */
 typedef struct kv_step_batch {
@@ -39,10 +42,18 @@ typedef struct kv_step_batch {
 /* Durations of the steps that follow one another while only decoding happens: step j (from 0) takes
  * first + j * slope, for j < steps. */
 typedef struct kv_step_ramp {
-    int64_t first;
-    int64_t slope;
+    kv_fine first;
+    kv_fine slope; /* less than 2^62 either way, so that sums over 2^31 steps fit */
     int64_t steps; /* >= 1 */
 } kv_step_ramp;
+
+/* How long the first `steps` steps of a ramp take. */
+static inline kv_fine kv_step_ramp_time(const kv_step_ramp *ramp, int64_t steps)
+{
+    kv_fine pairs = (kv_fine)(int64_t)ramp->slope * steps * (steps - 1) / 2;
+    int64_t first = (int64_t)ramp->first; /* as a rule that is all of it */
+    return (first == ramp->first ? (kv_fine)first * steps : ramp->first * steps) + pairs;
+}
 
 /* What `step_time: {...}` of an experiment says. */
 typedef struct kv_step_time_config {
@@ -73,7 +84,7 @@ kv_err kv_step_time_new(const kv_step_time_config *config, const kv_step_hardwar
                         kv_step_time **out, kv_diag *diag) KV_MUST_USE;
 void kv_step_time_free(kv_step_time *time);
 /* The duration of one step. */
-int64_t kv_step_time_step(const kv_step_time *time, const kv_step_batch *batch);
+kv_fine kv_step_time_step(const kv_step_time *time, const kv_step_batch *batch);
 /* The same for a step that only decodes, and for those that follow it. */
 void kv_step_time_ramp(const kv_step_time *time, const kv_step_batch *batch, kv_step_ramp *out);
 /* What was asked for outside the measured grid, as text for one warning; "" if nothing was. */
@@ -97,8 +108,8 @@ typedef struct kv_step_time_type {
 
 extern const kv_step_time_type kv__step_time_roofline, kv__step_time_table;
 
-/* Fine time of nanoseconds, rounded to the nearest. */
-int64_t kv__fine(double nanoseconds);
+/* Fine time of nanoseconds, rounded to the nearest; of more than 2^63 ns, 2^63. */
+kv_fine kv__fine(double nanoseconds);
 /* Nanoseconds of one all-reduce of that many bytes over a ring of devices. */
 double kv__all_reduce_ns(const kv_step_hardware *hardware, double bytes);
 /* Routed experts of a layer that a step of so many tokens is expected to touch, when every token

@@ -193,7 +193,7 @@ static double mixed(const void *state, const kv_step_batch *batch)
 static void ramp(const void *state, const kv_step_batch *batch, kv_step_ramp *out)
 {
     const roofline *r = state;
-    int64_t per_entry = kv__fine(r->entry_ns);
+    kv_fine per_entry = kv__fine(r->entry_ns);
     out->first = kv__fine(around_attention(r, batch)) + per_entry * batch->decode_entries;
     out->slope = per_entry * batch->decode_growth;
     out->steps = INT64_MAX;

@@ -283,7 +283,8 @@ static double mixed(const void *state, const kv_step_batch *batch)
 /* A piece of the decode kernel's time over entries: the value at `entries`, the slope, and the
  * entries at which the piece ends (INT64_MAX: never). */
 typedef struct piece {
-    int64_t value, slope, end;
+    kv_fine value, slope;
+    int64_t end;
 } piece;
 
 /* n sequences of the same length that read e entries in all (e of one: at_least 1 sequence).
@@ -299,8 +300,8 @@ static piece piece_at(const table *t, double n, int64_t entries, double per_key,
     size_t hi = at.lo + 1 < size ? at.lo + 1 : at.lo;
     int64_t from = llround(axis[at.lo] * per_key), to = llround(axis[hi] * per_key);
     double ns = weight * t->layers * t->scale;
-    int64_t low = kv__fine(ns * kv__grid4_at(&t->attention, 0, 0, n, axis[at.lo]));
-    int64_t high = kv__fine(ns * kv__grid4_at(&t->attention, 0, 0, n, axis[hi]));
+    kv_fine low = kv__fine(ns * kv__grid4_at(&t->attention, 0, 0, n, axis[at.lo]));
+    kv_fine high = kv__fine(ns * kv__grid4_at(&t->attention, 0, 0, n, axis[hi]));
     piece p = {.slope = to > from ? (high - low) / (to - from) : 0, .end = INT64_MAX};
     p.value = low + p.slope * (entries - from);
     if (hi + 1 < size && entries < to)

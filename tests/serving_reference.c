@@ -19,7 +19,8 @@ typedef struct state {
     reference_request *in;
     int number;
     int32_t computed, generated, blocks, scheduled;
-    int32_t *block; /* indices of the blocks it uses */
+    int32_t published; /* leading blocks that were full once */
+    int32_t *block;    /* indices of the blocks it uses */
     bool running, waiting, done;
     int64_t admitted;  /* order of admission */
     int64_t preempted; /* > 0: order of preemption, the last goes first */
@@ -83,14 +84,23 @@ static int next_idle(const world *w)
 
 static void add_block(world *w, state *r)
 {
-    int32_t i = r->blocks++;
-    int b = is_named(w, r, i) ? find(w, content_of(w, r, i)) : -1;
-    if (b < 0) {
-        b = next_idle(w);
-        w->block[b].content = is_named(w, r, i) ? content_of(w, r, i) : 0;
+    int b = next_idle(w);
+    w->block[b] = (block){.users = 1};
+    r->block[r->blocks++] = b;
+}
+
+/* As vLLM's cache_full_blocks: what the step being scheduled fills can be found from now on. Where
+ * that content can be found already the block is a copy that nobody else finds. */
+static void publish(world *w, state *r)
+{
+    int32_t full = (r->computed + r->scheduled) / w->s->block_tokens;
+    for (int32_t i = 0; i < full && i < r->blocks; i++) {
+        bool once = r->published <= i && w->block[r->block[i]].content == 0;
+        if (once && is_named(w, r, i) && find(w, content_of(w, r, i)) < 0)
+            w->block[r->block[i]].content = content_of(w, r, i);
     }
-    w->block[b].users++;
-    r->block[i] = b;
+    if (full > r->published)
+        r->published = full;
 }
 
 static int32_t target(const world *w, int32_t tokens)
@@ -100,17 +110,20 @@ static int32_t target(const world *w, int32_t tokens)
 
 static void free_blocks(world *w, state *r, bool keep)
 {
+    r->published = 0;
     while (r->blocks > 0) {
         int32_t i = --r->blocks;
         block *b = &w->block[r->block[i]];
         b->users--;
         bool own = !is_named(w, r, i);
-        if (own && keep && (i + 1) * w->s->block_tokens <= r->computed)
+        bool whole = (i + 1) * w->s->block_tokens <= r->computed;
+        bool copy = w->s->prefix_cache && !own && b->content == 0 && whole;
+        int found = copy ? find(w, content_of(w, r, i)) : -1;
+        if ((own && whole && keep) || (copy && found < 0)) /* a copy is found if it is the last */
             b->content = content_of(w, r, i);
-        if (own && b->content == 0)
-            b->idle_since = 0;
-        else
-            b->idle_since = ++w->clock;
+        if (found >= 0)
+            w->block[found].idle_since = ++w->clock;
+        b->idle_since = b->content == 0 ? 0 : ++w->clock;
     }
 }
 
@@ -221,6 +234,7 @@ static bool schedule_running(world *w, int64_t *budget)
         while (r->blocks < target(w, r->computed + tokens))
             add_block(w, r);
         r->scheduled = tokens;
+        publish(w, r);
         *budget -= tokens;
     }
     return preempted;
@@ -256,6 +270,7 @@ static void schedule_waiting(world *w, int64_t budget)
         r->scheduled = tokens;
         while (r->blocks < target(w, first))
             add_block(w, r);
+        publish(w, r);
         if (r->saved > 0)
             bring_back(w, r);
         budget -= tokens;

@@ -79,6 +79,48 @@ def requests_of(path):
         return sum(1 for _ in trace) - name.endswith(".csv")
 
 
+def test_hours(folder):
+    """Steps whose host's work takes 5 hours: a request alone has an answer after each, the first after
+    one. 5 million of them are 2,850 years."""
+    write(folder, "hours.csv", "arrival,prompt,output\n0,100,5\n")
+    write(folder, "ages.csv", "arrival,prompt,output\n0,100,5000000\n")
+    end = []
+    for option in ([], ["--stepwise"]):
+        path = experiment(folder, "hours.yaml", "hours.csv", "  request_results: true\n  timeline: 5h\n"
+                          "  step_time: {model: roofline, step_overhead: 5h}\n")
+        out = os.path.join(folder, "hours%d.db" % len(option))
+        done = kvsim("run", path, "-q", "-o", out, *option)
+        check("a step of hours", done.returncode == 0, done.stderr)
+        request = rows(out, "SELECT ttft_s, tpot_s, e2e_s FROM request_result")[0]
+        check("hours add up", 5 * 3600 < request["ttft_s"] < 5 * 3600 + 1
+              and 5 * 3600 < request["tpot_s"] < 5 * 3600 + 1
+              and 25 * 3600 < request["e2e_s"] < 25 * 3600 + 5, request)
+        end.append([rows(out, POINT), rows(out, "SELECT * FROM timeline")])
+    check("hours: jumps equal steps", end[0] == end[1])
+    path = experiment(folder, "ages.yaml", "ages.csv", "  max_context: 10000000\n"
+                      "  step_time: {model: roofline, step_overhead: 5h}\n")
+    done = kvsim("run", path, "-q", "-o", os.path.join(folder, "ages.db"), "--set",
+                 "serving.kv_blocks=1000000")
+    check("ages are refused", done.returncode == 2 and "292 years" in done.stderr, done.stderr)
+
+
+def test_sample_at_end(folder):
+    """After 13 answers to a prompt of 100 tokens 112 are stored: 7 blocks of 16 are full and the next step
+    holds an eighth. A sample at the very end of that step sees it, as 8 x 16 x 131,072 bytes."""
+    write(folder, "end13.csv", "arrival,prompt,output\n0,100,13\n")
+    write(folder, "end40.csv", "arrival,prompt,output\n0,100,40\n")
+    out = os.path.join(folder, "end13.db")
+    kvsim("run", experiment(folder, "end13.yaml", "end13.csv", "  request_results: true\n"), "-q", "-o", out)
+    end_ns = round(rows(out, "SELECT e2e_s FROM request_result")[0]["e2e_s"] * 1e9)
+    for option in ([], ["--stepwise"]):
+        path = experiment(folder, "end40.yaml", "end40.csv", "  timeline: %dns\n" % end_ns)
+        out = os.path.join(folder, "end40%d.db" % len(option))
+        done = kvsim("run", path, "-q", "-o", out, *option)
+        used = [r["used_bytes"] for r in rows(out, "SELECT used_bytes FROM timeline ORDER BY time_s")]
+        check("a sample at the end of a step sees the next" + "".join(option),
+              done.returncode == 0 and used[1] == 8 * 16 * 131072, (done.stderr, used))
+
+
 def test_tiers(folder):
     """A larger tier means more hits and a shorter wait for the first token; bytes and times agree."""
     out = os.path.join(folder, "tiers.db")
@@ -564,6 +606,8 @@ def test_home(folder):
 
 with tempfile.TemporaryDirectory() as work:
     test_examples(work)
+    test_hours(work)
+    test_sample_at_end(work)
     test_tiers(work)
     test_swap(work)
     test_copies(work)

@@ -216,13 +216,66 @@ static void test_alone(void **state)
     free(load);
 }
 
+/* Two requests, the second a nanosecond behind the first, that name the same blocks. */
+static void serve_twins(const hardware *h, int32_t chunk, int32_t size, int32_t prompt,
+                        workload *load, kv_serving_result *result)
+{
+    uint64_t random = 1;
+    kv_serving_settings settings = make_settings(&random);
+    settings.kv_blocks = 100;
+    settings.block_tokens = size;
+    settings.chunk_tokens = chunk;
+    settings.max_batched_tokens = 1000;
+    settings.max_seqs = 8;
+    load->count = 2;
+    for (int i = 0; i < 2; i++) {
+        load->want[i].in = (kv_request){.number = i,
+                                        .arrival_ns = i,
+                                        .prompt_tokens = prompt,
+                                        .output_tokens = 1,
+                                        .session = KV_NO_SESSION,
+                                        .blocks = load->name[i],
+                                        .block_count = prompt / size,
+                                        .block_tokens = size};
+        for (int b = 0; b < prompt / size; b++)
+            load->name[i][b] = (uint64_t)b + 1;
+    }
+    serve(h, &settings, load, result);
+}
+
+/* By vLLM's rules: a block of 512 tokens of which the first step computes 64 is not found by the
+ * request that the second step admits. */
+static void test_not_found_before_computed(void **state)
+{
+    workload *load = calloc(1, sizeof *load);
+    kv_serving_result result;
+    serve_twins(*state, 64, 512, 520, load, &result);
+    assert_int_equal(load->got[1].cached_tokens, 0);
+    kv_serving_result_fini(&result);
+    free(load);
+}
+
+/* Chunks and blocks of 16, prompts of 160. In its step k the first request computes block k. The
+ * second is admitted in step 2, where blocks 1 and 2 are full, shares these and computes block k +
+ * 1 in step k: it is over with step 9, when it uses 10 blocks and the first request 9 of which 7
+ * are copies. */
+static void test_copies(void **state)
+{
+    workload *load = calloc(1, sizeof *load);
+    kv_serving_result result;
+    serve_twins(*state, 16, 16, 160, load, &result);
+    assert_int_equal(load->got[1].cached_tokens, 32);
+    assert_int_equal(result.peak_bytes, 17 * 1000);
+    kv_serving_result_fini(&result);
+    free(load);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_alone),
-        cmocka_unit_test(test_reference),
-        cmocka_unit_test(test_swap),
-        cmocka_unit_test(test_jumps_equal_steps),
+        cmocka_unit_test(test_alone),  cmocka_unit_test(test_not_found_before_computed),
+        cmocka_unit_test(test_copies), cmocka_unit_test(test_reference),
+        cmocka_unit_test(test_swap),   cmocka_unit_test(test_jumps_equal_steps),
     };
     return cmocka_run_group_tests_name("serving", tests, open_hardware, close_hardware);
 }

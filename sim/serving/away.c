@@ -101,21 +101,14 @@ static int64_t entry_fine(double bytes, double bandwidth)
     return llround(ldexp(bytes / bandwidth * 1e9, KV_FINE_BITS));
 }
 
-/* Fine time, at most a quarter of what there is. */
-static int64_t bounded(__int128 fine)
-{
-    const int64_t most = INT64_MAX / 4;
-    return fine < most ? (int64_t)fine : most;
-}
-
 /* The greater of two lines, as far as it is the same one. */
 static void greater(kv_step_ramp a, kv_step_ramp b, kv_step_ramp *out)
 {
     kv_step_ramp high = a.first >= b.first ? a : b, low = a.first >= b.first ? b : a;
     int64_t steps = out->steps;
     if (low.slope > high.slope) {
-        int64_t alike = (high.first - low.first) / (low.slope - high.slope) + 1;
-        steps = alike < steps ? alike : steps;
+        kv_fine alike = (high.first - low.first) / (low.slope - high.slope) + 1;
+        steps = alike < steps ? (int64_t)alike : steps;
     }
     *out = (kv_step_ramp){high.first, high.slope, steps};
 }
@@ -128,16 +121,16 @@ static bool is_alone(const kv_serving_settings *s)
 
 /* On a link that transfers share, with others under way or other replicas about: the fetch is one
  * of them. first_layer: fine time of it that computing waits for. */
-static bool begin_fetch(kv__replica *replica, kv__plan *plan, int64_t first_layer)
+static bool begin_fetch(kv__replica *replica, kv__plan *plan, kv_fine first_layer)
 {
     const kv_serving_settings *s = replica->server->settings;
     kv__link *link = kv__tier_link(replica, s->home);
-    int64_t work = plan->link.first;
+    kv_fine work = plan->link.first;
     if (link == NULL || (is_alone(s) && !kv__link_busy(link, plan->start_ns)))
         return false;
-    int64_t rest = work > first_layer ? work - first_layer : 0;
-    kv__transfer t = {.left_ns = -(-work >> KV_FINE_BITS),
-                      .rest_ns = s->overlap ? rest >> KV_FINE_BITS : 0,
+    kv_fine rest = work > first_layer ? work - first_layer : 0;
+    kv__transfer t = {.left_ns = (int64_t)((work + (1 << KV_FINE_BITS) - 1) >> KV_FINE_BITS),
+                      .rest_ns = s->overlap ? (int64_t)(rest >> KV_FINE_BITS) : 0,
                       .owner = replica,
                       .tier = s->home};
     plan->fetch_id = kv__tier_begin(replica, s->home, &t);
@@ -146,18 +139,18 @@ static bool begin_fetch(kv__replica *replica, kv__plan *plan, int64_t first_laye
     return true;
 }
 
-int64_t kv__home_wait(kv__replica *replica, const kv__plan *plan, int64_t first)
+kv_fine kv__home_wait(kv__replica *replica, const kv__plan *plan, kv_fine first)
 {
     const kv_serving_settings *s = replica->server->settings;
     kv__link *link = plan->fetch_id > 0 ? kv__tier_link(replica, s->home) : NULL;
     const kv__transfer *t = link != NULL ? kv__link_find(link, plan->fetch_id) : NULL;
     if (t == NULL)
         return first;
-    int64_t all = bounded((__int128)(t->end_ns - plan->start_ns) << KV_FINE_BITS);
+    kv_fine all = (kv_fine)(t->end_ns - plan->start_ns) << KV_FINE_BITS;
     if (!s->overlap)
         return first + all;
     if (plan->fetched > 0)
-        first += bounded((__int128)(t->ready_ns - plan->start_ns) << KV_FINE_BITS);
+        first += (kv_fine)(t->ready_ns - plan->start_ns) << KV_FINE_BITS;
     return first > all ? first : all;
 }
 
@@ -180,23 +173,22 @@ void kv__home_carry(kv__replica *replica, kv__plan *plan)
     int64_t write = entry_fine(stored_bytes(s), tier->write_bandwidth);
     if (plan->moving > 0 && s->overlap && kv__tier_link(replica, s->home) != NULL)
         begin_move(replica, plan, replica->time_ns);
-    int64_t latency = plan->fetched > 0 ? bounded((__int128)tier->latency_ns << KV_FINE_BITS) : 0;
+    kv_fine latency = plan->fetched > 0 ? (kv_fine)tier->latency_ns << KV_FINE_BITS : 0;
     if (plan->fetched == 0 && plan->leaving == 0)
         return;
-    plan->link =
-        (kv_step_ramp){bounded((__int128)plan->fetched * read + (__int128)latency * s->layers +
-                               (__int128)plan->leaving * write),
-                       bounded((__int128)plan->fetch_growth * read), 1};
-    if (begin_fetch(replica, plan, latency + plan->fetched * (read / s->layers)))
+    plan->link = (kv_step_ramp){(kv_fine)plan->fetched * read + latency * s->layers +
+                                    (kv_fine)plan->leaving * write,
+                                (kv_fine)plan->fetch_growth * read, 1};
+    if (begin_fetch(replica, plan, latency + (kv_fine)plan->fetched * (read / s->layers)))
         return;
     int64_t free_ns = kv__tier_free_at(replica, s->home);
     plan->waited_ns = free_ns > plan->start_ns ? free_ns - plan->start_ns : 0;
-    int64_t wait = bounded((__int128)plan->waited_ns << KV_FINE_BITS);
+    kv_fine wait = (kv_fine)plan->waited_ns << KV_FINE_BITS;
     kv_step_ramp compute = plan->ramp, link = plan->link;
     link.first += wait;
     if (s->overlap && plan->fetched > 0) {
-        compute.first += wait + latency + bounded((__int128)plan->fetched * (read / s->layers));
-        compute.slope += bounded((__int128)plan->fetch_growth * (read / s->layers));
+        compute.first += wait + latency + (kv_fine)plan->fetched * (read / s->layers);
+        compute.slope += (kv_fine)plan->fetch_growth * (read / s->layers);
     }
     if (s->overlap)
         greater(compute, link, &plan->ramp);
@@ -207,7 +199,7 @@ void kv__home_carry(kv__replica *replica, kv__plan *plan)
     if (wait > 0 || !alone)
         plan->ramp.steps = 1;
     if (!alone)
-        kv__tier_reserve(replica, s->home, plan->start_ns + (link.first >> KV_FINE_BITS));
+        kv__tier_reserve(replica, s->home, plan->start_ns + (int64_t)(link.first >> KV_FINE_BITS));
 }
 
 void kv__home_account(kv__replica *replica, int64_t steps)
@@ -216,11 +208,11 @@ void kv__home_account(kv__replica *replica, int64_t steps)
     kv_tier_result *done = &replica->tier[replica->server->settings->home].done;
     int64_t pairs = steps * (steps - 1) / 2;
     int64_t fetched = plan->fetched + plan->fetch_growth * plan->done;
-    replica->away_fine += kv__sum_products(
-        plan->away + (__int128)plan->away_growth * plan->done, plan->away_growth,
-        plan->ramp.first + (__int128)plan->ramp.slope * plan->done, plan->ramp.slope, steps);
-    replica->link_fine += kv__sum_products(
-        1, 0, plan->link.first + (__int128)plan->link.slope * plan->done, plan->link.slope, steps);
+    replica->away_fine +=
+        kv__sum_products(plan->away + (__int128)plan->away_growth * plan->done, plan->away_growth,
+                         plan->ramp.first + plan->ramp.slope * plan->done, plan->ramp.slope, steps);
+    replica->link_fine += kv__sum_products(1, 0, plan->link.first + plan->link.slope * plan->done,
+                                           plan->link.slope, steps);
     done->entries_out += steps * fetched + pairs * plan->fetch_growth;
     done->entries_in += steps * plan->leaving;
 }
@@ -239,9 +231,9 @@ void kv__home_move(kv__replica *replica)
         kv__tier_hold(replica, s->home, plan->move_id);
         kv__links_settle(replica);
     } else {
-        int64_t from = s->overlap
-                           ? plan->start_ns + plan->waited_ns + (plan->link.first >> KV_FINE_BITS)
-                           : plan->end_ns;
+        int64_t from = s->overlap ? plan->start_ns + plan->waited_ns +
+                                        (int64_t)(plan->link.first >> KV_FINE_BITS)
+                                  : plan->end_ns;
         int64_t over = kv__tier_carry(replica, s->home, from, (int64_t)ceil(ns));
         last = over > last ? over : last;
     }

@@ -488,6 +488,8 @@ kv_err kv__keep_grow(const kv_keep *keep, kv__memory *memory, kv__live *live, in
     kv_err err = KV_OK;
     while (err == KV_OK && live->held < named)
         err = kv__memory_hold(memory, live, live->held);
+    if (err == KV_OK)
+        err = kv__memory_name(memory, live);
     if (err == KV_OK && pages > live->pages) {
         kv__memory_take(memory, pages - live->pages);
         live->pages = pages;
@@ -605,7 +607,7 @@ int64_t kv__keep_stored(const kv_keep *keep, const kv__live *live, int32_t token
 {
     int64_t sum = 0;
     for (int c = 0; c < keep->classes; c++) {
-        int64_t own = beside(keep, c, present_of(keep, live, c, tokens), live->held);
+        int64_t own = beside(keep, c, present_of(keep, live, c, tokens), live->shared);
         int64_t extra = extra_of(keep, live, c, all_of(keep, live, c, tokens));
         sum += keep->class[c].heads * (own + extra);
     }

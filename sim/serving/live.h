@@ -23,10 +23,10 @@ typedef struct kv__blend kv__blend;       /* see blend.h */
 typedef struct kv__live {
     struct kv__live *next; /* in the queue it stands in; first, as kv_pool asks */
     uint64_t *key;         /* [key_room] names of the prompt's whole blocks; kept by the pool */
-    uint32_t *slot;        /* [key_room] cache slots of those it holds */
+    uint32_t *slot;        /* [key_room] cache slots of those it holds; KV_NO_SLOT: its own copy */
     int32_t key_room;
     int32_t named; /* whole blocks of the prompt that have a name */
-    int32_t held;  /* blocks it holds, named ones first */
+    int32_t held;  /* blocks it holds, those of the names first */
     int32_t prompt_tokens, output_tokens;
     int32_t generated_tokens;
     int32_t computed_tokens; /* whose KV is in its blocks */
@@ -34,6 +34,8 @@ typedef struct kv__live {
     int32_t cached_tokens;   /* of the prompt, found in any tier when it was admitted first */
     int32_t
         hit_tokens[KV_MOST_TIERS]; /* of these, loaded from lower tiers; the rest was on the GPU */
+    int32_t filed;  /* leading blocks that were full: they got their names or stay its own copies */
+    int32_t shared; /* blocks of the cache that it uses: those that have a slot */
     int32_t preemptions;
     int32_t turn;
     int32_t tenant;

@@ -19,7 +19,7 @@ static int64_t later(int64_t a, int64_t b)
 }
 
 /* Fine time of a step that computes a chunk behind `from` tokens. */
-static int64_t step_fine(const kv__replica *replica, double from, double tokens)
+static kv_fine step_fine(const kv__replica *replica, double from, double tokens)
 {
     kv_step_batch batch = {.tokens = (int64_t)tokens,
                            .sequences = 1,
@@ -42,8 +42,7 @@ static int64_t compute_ns(const kv__replica *replica, int64_t from, int64_t to)
         fine += step_fine(replica, (double)(from + i * chunk), (double)chunk);
     for (int64_t i = 0; i < MOST_STEPS && steps > MOST_STEPS; i++) {
         int64_t at = (2 * i + 1) * steps / (2 * MOST_STEPS);
-        fine += (__int128)step_fine(replica, (double)(from + at * chunk), (double)chunk) * steps /
-                MOST_STEPS;
+        fine += step_fine(replica, (double)(from + at * chunk), (double)chunk) * steps / MOST_STEPS;
     }
     if (rest > 0)
         fine += step_fine(replica, (double)(to - rest), (double)rest);

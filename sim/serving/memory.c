@@ -100,7 +100,8 @@ static kv_access access_of(kv__memory *memory, const kv__live *live, int32_t ind
                        .prompt_blocks = live->named};
 }
 
-kv_err kv__memory_hold(kv__memory *memory, kv__live *live, int32_t index)
+/* Puts a block into the cache, unless it is there, for a request to use or (slot NULL) for none. */
+static kv_err cache_block(kv__memory *memory, const kv__live *live, int32_t index, uint32_t *slot)
 {
     kv_access access = access_of(memory, live, index);
     bool absent = kv_block_cache_find(memory->cache, access.key) == KV_NO_SLOT;
@@ -112,13 +113,70 @@ kv_err kv__memory_hold(kv__memory *memory, kv__live *live, int32_t index)
     if (absent && memory->inserted != NULL)
         memory->inserted(memory->closure, access.key);
     if (err == KV_OK)
-        err = kv_block_cache_use(memory->cache, &access, NULL, &live->slot[index]);
+        err = kv_block_cache_use(memory->cache, &access, NULL, slot);
+    return err == KV_END ? KV_ERR_BUG : err;
+}
+
+/* Has a request use a block of the cache, resident or not. */
+static kv_err share(kv__memory *memory, kv__live *live, int32_t index)
+{
+    kv_err err = cache_block(memory, live, index, &live->slot[index]);
     if (err != KV_OK)
-        return err == KV_END ? KV_ERR_BUG : err;
+        return err;
     kv_block_cache_pin(memory->cache, live->slot[index]);
     ++*users(memory, live->slot[index]);
-    live->held = index + 1;
+    live->shared++;
     return KV_OK;
+}
+
+static bool is_resident(const kv__memory *memory, const kv__live *live, int32_t index)
+{
+    return kv_block_cache_find(memory->cache, kv__block_key(live, index)) != KV_NO_SLOT;
+}
+
+/* Whether all tokens of a block are among the first so many. */
+static bool is_within(const kv__memory *memory, int32_t index, int64_t tokens)
+{
+    return (index + (int64_t)1) * memory->block_tokens <= tokens;
+}
+
+/* Found at admission behind a hole that is loaded. */
+static bool is_found(const kv__memory *memory, const kv__live *live, int32_t index)
+{
+    return (int64_t)index * memory->block_tokens >= live->load_from &&
+           is_within(memory, index, live->load_to) && is_resident(memory, live, index);
+}
+
+kv_err kv__memory_hold(kv__memory *memory, kv__live *live, int32_t index)
+{
+    bool named = memory->cache != NULL && index < live->named;
+    bool full = is_within(memory, index, (int64_t)live->computed_tokens + live->scheduled);
+    kv_err err = KV_OK;
+    if (index < live->named)
+        live->slot[index] = KV_NO_SLOT;
+    if (named && (is_found(memory, live, index) || (full && !is_resident(memory, live, index))))
+        err = share(memory, live, index);
+    else
+        kv__memory_take(memory, memory->block_pages);
+    live->held = index + 1;
+    return err;
+}
+
+kv_err kv__memory_name(kv__memory *memory, kv__live *live)
+{
+    int64_t tokens = (int64_t)live->computed_tokens + live->scheduled;
+    int32_t end = live->held < live->named ? live->held : live->named;
+    kv_err err = KV_OK;
+    if (memory->cache == NULL)
+        return KV_OK;
+    for (; err == KV_OK && live->filed < end && is_within(memory, live->filed, tokens);
+         live->filed++) {
+        if (live->slot[live->filed] != KV_NO_SLOT || is_resident(memory, live, live->filed))
+            continue;
+        memory->private_ -= memory->block_pages;
+        err = share(memory, live, live->filed);
+    }
+    return err;
 }
 
 kv_err kv__memory_claim(kv__memory *memory, kv__live *live, kv__hit hit)
@@ -126,13 +184,14 @@ kv_err kv__memory_claim(kv__memory *memory, kv__live *live, kv__hit hit)
     for (int32_t i = 0; i < hit.blocks; i++) {
         kv_err err = KV_OK;
         if (i < live->named) {
-            err = kv__memory_hold(memory, live, i);
+            err = share(memory, live, i);
+            live->filed = i + 1;
         } else { /* its own from before it was preempted: private again */
             uint32_t slot = kv_block_cache_find(memory->cache, kv__block_key(live, i));
             kv_block_cache_remove(memory->cache, slot);
             memory->private_++;
-            live->held = i + 1;
         }
+        live->held = i + 1;
         if (err != KV_OK)
             return err;
     }
@@ -143,33 +202,45 @@ kv_err kv__memory_grow(kv__memory *memory, kv__live *live, int32_t tokens)
 {
     int64_t lacks = kv__memory_lacks(memory, live, tokens);
     int32_t end = live->held + (int32_t)lacks, named_end = end < live->named ? end : live->named;
-    for (int32_t i = live->held; memory->cache != NULL && i < named_end; i++) {
-        kv_err err = kv__memory_hold(memory, live, i);
-        if (err != KV_OK)
-            return err;
+    kv_err err = KV_OK;
+    for (int32_t i = live->held; memory->cache != NULL && i < named_end && err == KV_OK; i++) {
+        err = kv__memory_hold(memory, live, i);
         lacks--;
     }
-    if (lacks > 0)
+    if (err == KV_OK && lacks > 0)
         kv__memory_take(memory, lacks);
     live->held = end;
-    return KV_OK;
+    return err == KV_OK ? kv__memory_name(memory, live) : err;
+}
+
+/* A private block goes. Its content stays, if it is whole: under the name that the trace has for it
+ * (where another copy is there, that one counts as used, so that the beginnings of prompts still go
+ * last), or (keep) under one that its request knows. */
+static kv_err let_go_private(kv__memory *memory, const kv__live *live, int32_t index, bool keep)
+{
+    memory->private_ -= memory->block_pages;
+    if (memory->cache == NULL || !is_within(memory, index, live->computed_tokens))
+        return KV_OK;
+    if (index < live->named)
+        return memory->idle_order || !is_resident(memory, live, index)
+                   ? cache_block(memory, live, index, NULL)
+                   : KV_OK;
+    kv_access access = access_of(memory, live, index);
+    kv_err err = keep ? kv_block_cache_use(memory->cache, &access, NULL, NULL) : KV_OK;
+    return err == KV_END ? KV_ERR_BUG : err;
 }
 
 /* One block less, the last. Tail first: what is let go later is evicted later. */
 static kv_err let_go(kv__memory *memory, kv__live *live, bool keep)
 {
     int32_t index = --live->held;
-    bool named = memory->cache != NULL && index < live->named;
-    if (!named)
-        memory->private_--;
-    if (named) {
-        --*users(memory, live->slot[index]);
-        kv_block_cache_unpin(memory->cache, live->slot[index]);
-    }
-    if (!named && !(keep && memory->cache != NULL &&
-                    (index + 1) * memory->block_tokens <= live->computed_tokens))
-        return KV_OK;
-    if (named && !memory->idle_order)
+    live->filed = live->filed < live->held ? live->filed : live->held;
+    if (memory->cache == NULL || index >= live->named || live->slot[index] == KV_NO_SLOT)
+        return let_go_private(memory, live, index, keep);
+    live->shared--;
+    --*users(memory, live->slot[index]);
+    kv_block_cache_unpin(memory->cache, live->slot[index]);
+    if (!memory->idle_order)
         return KV_OK;
     kv_access access = access_of(memory, live, index);
     kv_err err = kv_block_cache_use(memory->cache, &access, NULL, NULL);

@@ -2,12 +2,13 @@
  * SPDX-FileCopyrightText: The kvsim authors */
 /* GPU memory of one replica: blocks in use, and the prefix cache in the rest.
  *
- * A block is private (it has no name that another request could ask for) or named. Named blocks
- * stand in the prefix cache from the moment they are allocated, pinned while a request uses them.
- * Private blocks are only counted. When a request is preempted its private blocks get names of
- * their own and become cache, so that it finds again what nobody took meanwhile; when it ends they
- * are empty at once, for no one can ask for them. Empty blocks are taken first, then the
- * replacement policy's victims. */
+ * A block is private or named. It gets its name (so that others find it) when the step being
+ * scheduled fills it; if the cache has that content already it remains the private copy of its
+ * request: only what is found at admission is shared. Named blocks stand in the prefix cache,
+ * pinned while a request uses them. Private blocks are only counted. When a request is preempted
+ * its private blocks get names of their own and become cache, so that it finds again what nobody
+ * took meanwhile; when it ends they are empty at once, for no one can ask for them. Empty blocks
+ * are taken first, then the replacement policy's victims. */
 #ifndef KVSIM_SIM_SERVING_MEMORY_H
 #define KVSIM_SIM_SERVING_MEMORY_H
 
@@ -64,15 +65,19 @@ static inline int64_t kv__memory_lacks(const kv__memory *memory, const kv__live 
     int64_t more = tokens - (int64_t)live->held * memory->block_tokens;
     return more > 0 ? (more + memory->block_tokens - 1) / memory->block_tokens : 0;
 }
-/* Gives it those blocks; they must be available. */
+/* Gives it those blocks, which must be available, and names to those that are full when what is
+ * scheduled is computed. */
 kv_err kv__memory_grow(kv__memory *memory, kv__live *live, int32_t tokens) KV_MUST_USE;
 /* Takes private pages for requests that count them themselves; they must be available. */
 void kv__memory_take(kv__memory *memory, int64_t pages);
 /* Gives them back. */
 void kv__memory_give(kv__memory *memory, int64_t pages);
-/* Has a request use its next named block, resident or not; it must be available. */
+/* Gives it the next block of those with names; it must be available. */
 kv_err kv__memory_hold(kv__memory *memory, kv__live *live, int32_t index) KV_MUST_USE;
-/* Has it let go of its named blocks, all that it holds; they stay in the cache. */
+/* Gives names to the blocks it holds that are full when what is scheduled is computed. */
+kv_err kv__memory_name(kv__memory *memory, kv__live *live) KV_MUST_USE;
+/* Has it let go of all blocks that it holds, none but those of the names; named ones stay in the
+ * cache. */
 kv_err kv__memory_unhold(kv__memory *memory, kv__live *live) KV_MUST_USE;
 /* Takes all blocks of a request away. keep: computed private blocks stay findable by itself. */
 kv_err kv__memory_release(kv__memory *memory, kv__live *live, bool keep) KV_MUST_USE;

@@ -26,7 +26,7 @@ typedef struct kv__plan {
     int64_t away, away_growth;     /* entries in the home tier in the first step, more in each
                                       further */
     uint64_t fetch_id, move_id;    /* transfers of these on a link that others share; 0: none */
-    int64_t alone_first;           /* of the ramp, if the first step waited for no link */
+    kv_fine alone_first;           /* of the ramp, if the first step waited for no link */
     int64_t waited_ns;             /* until its link is free for them */
     kv_step_ramp link;             /* fine time that its link is busy with these */
     int64_t stored, stored_growth; /* entries in memory in the first step, more in each further;
@@ -105,6 +105,8 @@ void kv__replica_enqueue(kv__replica *replica, kv__live *live);
 /* Accounts the steps that are over at `time_ns`, with the blocks of the one that has begun before.
  */
 kv_err kv__replica_advance(kv__replica *replica, int64_t time_ns) KV_MUST_USE;
+/* The same when all that happens at `time_ns` is past: a step that begins then has begun. */
+kv_err kv__replica_advance_after(kv__replica *replica, int64_t time_ns) KV_MUST_USE;
 /* Remembers the most pages that were in use. */
 void kv__replica_note_peak(kv__replica *replica);
 /* Ends the plan with the step that is under way at `time_ns` (all before are accounted). */
@@ -205,7 +207,7 @@ void kv__home_describe(const kv__replica *replica, const kv__live *live, bool de
                        kv__plan *plan);
 /* The fine time of a first step, with its wait for what it fetches over a link that others share.
  */
-int64_t kv__home_wait(kv__replica *replica, const kv__plan *plan, int64_t first);
+kv_fine kv__home_wait(kv__replica *replica, const kv__plan *plan, kv_fine first);
 /* Lets the plan's steps take as long as its link needs. */
 void kv__home_carry(kv__replica *replica, kv__plan *plan);
 /* Accounts `steps` steps of the plan from its step `done` on. */

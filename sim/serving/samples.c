@@ -99,8 +99,9 @@ static int64_t same_bucket_until(int64_t from, int64_t end_value_fine, int64_t f
     return j < from ? from : j < steps - 1 ? j : steps - 1;
 }
 
-kv_err kv_samples_add_ramp(kv_samples *samples, int64_t first, int64_t slope, int64_t steps,
-                           int shift, int64_t weight)
+/* Of a ramp whose numbers fit 63 bits. */
+static kv_err add_short_ramp(kv_samples *samples, int64_t first, int64_t slope, int64_t steps,
+                             int shift, int64_t weight)
 {
     for (int64_t j = 0; j < steps;) {
         int64_t value = (first + j * slope) >> shift;
@@ -118,6 +119,29 @@ kv_err kv_samples_add_ramp(kv_samples *samples, int64_t first, int64_t slope, in
         samples->sum += (fine + (unsigned __int128)rise) * (unsigned __int128)weight;
         samples->count += (last - j + 1) * weight;
         j = last + 1;
+    }
+    return KV_OK;
+}
+
+kv_err kv_samples_add_ramp(kv_samples *samples, __int128 first, __int128 slope, int64_t steps,
+                           int shift, int64_t weight)
+{
+    const __int128 most = INT64_MAX >> 2; /* the bounds of a bucket fit, too */
+    if (steps == 1 && first < most) {     /* as a rule */
+        samples->sum += (unsigned __int128)first * (unsigned __int128)weight;
+        samples->count += weight;
+        return put(samples, (int64_t)first >> shift, weight);
+    }
+    __int128 last = first + slope * (steps - 1);
+    if (first < most && last < most)
+        return add_short_ramp(samples, (int64_t)first, (int64_t)slope, steps, shift, weight);
+    for (int64_t j = 0; j < steps; j++) {
+        __int128 fine = first + slope * j;
+        kv_err err = put(samples, (int64_t)(fine >> shift), weight);
+        if (err != KV_OK)
+            return err;
+        samples->sum += (unsigned __int128)fine * (unsigned __int128)weight;
+        samples->count += weight;
     }
     return KV_OK;
 }

@@ -30,8 +30,8 @@ void kv_samples_fini(kv_samples *samples);
 kv_err kv_samples_add(kv_samples *samples, int64_t value) KV_MUST_USE;
 /* Adds `weight` times each of the values floor((first + j * slope) / 2^shift), j < steps, to the
  * buckets only; the sum (and so the mean) is then of the values before the shift. None of them may
- * be below 0. A set takes values by kv_samples_add or by ramps, not by both. */
-kv_err kv_samples_add_ramp(kv_samples *samples, int64_t first, int64_t slope, int64_t steps,
+ * be below 0 or above 2^63 - 1. A set takes values by kv_samples_add or by ramps, not by both. */
+kv_err kv_samples_add_ramp(kv_samples *samples, __int128 first, __int128 slope, int64_t steps,
                            int shift, int64_t weight) KV_MUST_USE;
 /* NaN if there is none. */
 double kv_samples_mean(const kv_samples *samples);

@@ -7,6 +7,7 @@
 #include "sim/serving/replica.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdlib.h>
 
 kv_err kv__replica_init(kv__replica *replica, kv__server *server, int index)
@@ -199,12 +200,12 @@ static kv_err run_running(kv__replica *replica, int64_t *budget, bool *preempted
                 return err;
         }
         bool grows = pages > 0 || kv__blend_reserved(live) > 0;
+        grows = grows || replica->server->settings->keep != NULL || live->filed < live->named;
         kv__blend_unreserve(&replica->memory, live, tokens);
-        kv_err err =
-            grows || replica->server->settings->keep != NULL ? grow(replica, live, tokens) : KV_OK;
+        live->scheduled = tokens;
+        kv_err err = grows ? grow(replica, live, tokens) : KV_OK;
         if (err != KV_OK)
             return err;
-        live->scheduled = tokens;
         *budget -= cost_of(replica, live);
     }
     return KV_OK;
@@ -454,16 +455,13 @@ static void describe_chunk(const kv__replica *replica, const kv__live *live, kv_
                              : (live->computed_tokens + live->scheduled) * replica->server->entries;
 }
 
-/* Entries beside named blocks; named ones are whole and counted once, by the cache. */
+/* Entries beside blocks of the cache; those are whole and counted once, by the cache. */
 static int64_t stored_by(const kv__replica *replica, const kv__live *live)
 {
     const kv_serving_settings *s = replica->server->settings;
     if (s->keep != NULL)
         return kv__keep_stored(s->keep, live, live->scheduled);
-    int64_t named = replica->memory.cache == NULL ? 0
-                    : live->held < live->named    ? live->held
-                                                  : live->named;
-    int64_t own = live->computed_tokens + live->scheduled - named * s->block_tokens;
+    int64_t own = live->computed_tokens + live->scheduled - (int64_t)live->shared * s->block_tokens;
     return own > 0 ? own : 0;
 }
 
@@ -516,12 +514,6 @@ static int64_t growth_pages(const kv__replica *replica, int64_t steps)
     return pages;
 }
 
-/* Fine time of the first `steps` steps of a ramp. */
-static __int128 ramp_time(const kv_step_ramp *ramp, int64_t steps)
-{
-    return (__int128)ramp->first * steps + (__int128)ramp->slope * steps * (steps - 1) / 2;
-}
-
 /* The greatest number in 1..most for which holds() is true; it is for 1 and, once false, stays so.
  */
 static int64_t greatest(int64_t most, bool (*holds)(const kv__replica *, int64_t),
@@ -559,8 +551,8 @@ static bool fits(const kv__replica *replica, int64_t steps)
 static bool begins_in_time(const kv__replica *replica, int64_t steps)
 {
     const kv__plan *plan = &replica->plan;
-    __int128 fine = plan->start_fine + ramp_time(&plan->ramp, steps - 1);
-    return plan->start_ns + (int64_t)(fine >> KV_FINE_BITS) < replica->server->next_arrival;
+    __int128 fine = plan->start_fine + kv_step_ramp_time(&plan->ramp, steps - 1);
+    return plan->start_ns + (fine >> KV_FINE_BITS) < replica->server->next_arrival;
 }
 
 /* True if blocks that leave the cache while the batch decodes could let a waiting request in:
@@ -614,23 +606,32 @@ static int64_t plan_steps(const kv__replica *replica, bool preempted)
     return greatest(steps, begins_in_time, replica);
 }
 
-static void set_end(kv__plan *plan)
+/* Sets when the plan is over. What is past the end of time fails the run. */
+static kv_err set_end(kv__replica *replica)
 {
-    __int128 fine = plan->start_fine + ramp_time(&plan->ramp, plan->ramp.steps);
-    plan->end_ns = plan->start_ns + (int64_t)(fine >> KV_FINE_BITS);
+    kv__plan *plan = &replica->plan;
+    __int128 fine = plan->start_fine + kv_step_ramp_time(&plan->ramp, plan->ramp.steps);
+    __int128 end_ns = plan->start_ns + (fine >> KV_FINE_BITS);
+    plan->end_ns = end_ns < INT64_MAX ? (int64_t)end_ns : INT64_MAX - 1;
+    if (end_ns < INT64_MAX)
+        return KV_OK;
+    return kv_fail(
+        replica->server->diag, KV_ERR_INPUT, NULL,
+        "a step that begins at %.9g s lasts %.9g s and ends later than nanoseconds of 63 "
+        "bits can say (292 years)",
+        (double)plan->start_ns * 1e-9, ldexp((double)fine * 1e-9, -KV_FINE_BITS));
 }
 
-/* Nanoseconds as fine time, at most half of what there is. */
-static int64_t fine_of(int64_t ns)
+/* Nanoseconds as fine time. */
+static kv_fine fine_of(int64_t ns)
 {
-    const int64_t most_ns = INT64_MAX >> (KV_FINE_BITS + 1);
-    return (ns < most_ns ? ns : most_ns) << KV_FINE_BITS;
+    return (kv_fine)ns << KV_FINE_BITS;
 }
 
 /* Fine time of a first step that takes `first` alone. It does not begin before the memory that it
  * writes to is copied, and is not over before what it reads has arrived: layers are computed as
  * they come. */
-static int64_t with_waits(kv__replica *replica, const kv__plan *plan, int64_t first)
+static kv_fine with_waits(kv__replica *replica, const kv__plan *plan, kv_fine first)
 {
     int64_t arrival_ns = 0, copied_ns = kv__links_copied_ns(replica);
     int64_t start_ns = plan->start_ns + plan->waited_ns; /* what is fetched waits for copies, too */
@@ -651,7 +652,7 @@ static int64_t with_waits(kv__replica *replica, const kv__plan *plan, int64_t fi
 static void wait_for_links(kv__replica *replica, kv__plan *plan)
 {
     plan->alone_first = plan->ramp.first;
-    int64_t first = with_waits(replica, plan, plan->alone_first);
+    kv_fine first = with_waits(replica, plan, plan->alone_first);
     if (first > plan->ramp.first)
         plan->ramp = (kv_step_ramp){first, 0, 1};
 }
@@ -679,10 +680,11 @@ void kv__replica_rewait(kv__replica *replica, int64_t time_ns)
         kv__replica_set_wake(replica);
     if (!plan->active || plan->done > 0 || plan->begun > 1)
         return;
-    int64_t first = with_waits(replica, plan, plan->alone_first);
+    kv_fine first = with_waits(replica, plan, plan->alone_first);
     if (first > plan->ramp.first) {
         plan->ramp = (kv_step_ramp){first, 0, 1};
-        set_end(plan);
+        err = set_end(replica);
+        replica->failed = err == KV_OK ? replica->failed : err;
     }
 }
 
@@ -728,8 +730,7 @@ kv_err kv__replica_schedule(kv__replica *replica, int64_t time_ns)
     kv__replica_note_peak(replica);
     replica->now_ns = time_ns;
     replica->now_fine = fine;
-    set_end(plan);
-    return KV_OK;
+    return set_end(replica);
 }
 
 void kv__replica_cut(kv__replica *replica, int64_t time_ns)
@@ -737,6 +738,7 @@ void kv__replica_cut(kv__replica *replica, int64_t time_ns)
     kv__plan *plan = &replica->plan;
     if (plan->active && plan->begun < plan->ramp.steps) {
         plan->ramp.steps = plan->begun;
-        set_end(plan);
+        kv_err err = set_end(replica);
+        replica->failed = err == KV_OK ? replica->failed : err;
     }
 }

@@ -230,6 +230,8 @@ static kv_err arrive(kv__loop *loop, const kv_event_entry *event)
 
 /* --- The loop ---------------------------------------------------------------------- */
 
+/* Samples stand behind all that happens at their time: steps that end then are over, requests have
+ * arrived and the next steps hold their memory. */
 static kv_err sample(kv__loop *loop, int64_t time_ns)
 {
     const kv__server *server = &loop->server;
@@ -240,7 +242,7 @@ static kv_err sample(kv__loop *loop, int64_t time_ns)
     kv_serving_sample taken = {.time_ns = time_ns, .interval_ns = loop->sample_ns};
     for (int r = 0; r < server->settings->replicas; r++) {
         kv__replica *replica = &loop->replica[r];
-        kv_err err = kv__replica_advance(replica, time_ns);
+        kv_err err = kv__replica_advance_after(replica, time_ns);
         if (err != KV_OK)
             return err;
         taken.used_bytes += llround((double)kv__memory_used(&replica->memory) *
@@ -326,6 +328,8 @@ static kv_err run_loop(kv__loop *loop)
         if (err == KV_OK)
             err = happen(loop, time_ns);
     }
+    for (int r = 0; r < s->replicas && err == KV_OK; r++)
+        err = loop->replica[r].failed;
     return err;
 }
 

@@ -9,8 +9,7 @@
 /* Fine time of the first `steps` steps of the plan. */
 static __int128 plan_time(const kv__plan *plan, int64_t steps)
 {
-    return (__int128)plan->ramp.first * steps +
-           (__int128)plan->ramp.slope * steps * (steps - 1) / 2;
+    return kv_step_ramp_time(&plan->ramp, steps);
 }
 
 /* When the first `steps` steps are over. */
@@ -136,7 +135,8 @@ static kv_err complete_finished(kv__replica *replica, int64_t time_ns)
 
 static kv_err note_gap(kv_serving_result *result, int64_t gap_ns)
 {
-    return kv_samples_add_ramp(&result->itl, gap_ns << KV_FINE_BITS, 0, 1, KV_FINE_BITS, 1);
+    return kv_samples_add_ramp(&result->itl, (__int128)gap_ns << KV_FINE_BITS, 0, 1, KV_FINE_BITS,
+                               1);
 }
 
 /* What a request has computed is in memory; a policy evicts. */
@@ -228,7 +228,7 @@ static void account_entries(kv__replica *replica, int64_t steps)
     const kv__plan *plan = &replica->plan;
     const kv_step_batch *batch = &plan->batch;
     __int128 n = steps, stored = plan->stored + (__int128)plan->stored_growth * plan->done;
-    __int128 time = plan->ramp.first + (__int128)plan->ramp.slope * plan->done;
+    __int128 time = plan->ramp.first + plan->ramp.slope * plan->done;
     __int128 pairs = n * (n - 1) / 2;
     replica->stored_fine +=
         kv__sum_products(stored, plan->stored_growth, time, plan->ramp.slope, steps);
@@ -318,7 +318,8 @@ static kv_err finish(kv__replica *replica)
     return err == KV_OK ? tell_span(replica) : err;
 }
 
-kv_err kv__replica_advance(kv__replica *replica, int64_t time_ns)
+/* after: all that happens at `time_ns` has happened, so a step that begins then has begun. */
+static kv_err advance(kv__replica *replica, int64_t time_ns, bool after)
 {
     kv__plan *plan = &replica->plan;
     if (!plan->active)
@@ -327,7 +328,7 @@ kv_err kv__replica_advance(kv__replica *replica, int64_t time_ns)
     bool ends = over == plan->ramp.steps;
     kv_err err = KV_OK;
     if (plan->decode_only && plan->even) {
-        bool begins = !ends && (plan->begun > over || plan_end(plan, over) < time_ns);
+        bool begins = !ends && (plan->begun > over || plan_end(plan, over) < time_ns + after);
         if (over > plan->done || over + begins > plan->begun)
             err = decode(replica, over - plan->done, begins);
     } else if (ends) {
@@ -337,4 +338,14 @@ kv_err kv__replica_advance(kv__replica *replica, int64_t time_ns)
         err = give_tokens(replica, plan->end_ns);
     }
     return err == KV_OK && ends ? finish(replica) : err;
+}
+
+kv_err kv__replica_advance(kv__replica *replica, int64_t time_ns)
+{
+    return advance(replica, time_ns, false);
+}
+
+kv_err kv__replica_advance_after(kv__replica *replica, int64_t time_ns)
+{
+    return advance(replica, time_ns, true);
 }
