@@ -195,8 +195,7 @@ static kv_err check_filter(kv_results *results, long long run_id, const kv_curve
 
 /* --- curves ------------------------------------------------------------------------ */
 
-/* Whether a policy or a part of a combination is the oracle. */
-static bool has_oracle(const char *policy)
+bool kv_policy_is_oracle(const char *policy)
 {
     size_t bytes = strlen(KV_ORACLE_POLICY);
     for (const char *part = policy; part != NULL; part = strchr(part, '+')) {
@@ -226,7 +225,7 @@ static kv_err load_curve(sqlite3_stmt *row, kv_axis axis, kv_curve *curve, kv_di
         err = kv__sql_text(row, axis >= KV_AXIS_READS ? 20 : at, &status, diag);
     if (err != KV_OK)
         return err;
-    curve->oracle = has_oracle(curve->policy);
+    curve->oracle = kv_policy_is_oracle(curve->policy);
     curve->chunk_tokens = sqlite3_column_int64(row, 5);
     curve->examples = sqlite3_column_int(row, 6);
     curve->points = sqlite3_column_int(row, 7);

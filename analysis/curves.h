@@ -11,6 +11,9 @@
 /* The policy whose curves bound those of the others. */
 #define KV_ORACLE_POLICY "topk"
 
+/* Whether a policy or a part of a combination, "snapkv+topk", is the oracle. */
+bool kv_policy_is_oracle(const char *policy);
+
 /* What amounts are counted in. */
 typedef enum kv_axis {
     KV_AXIS_ENTRIES, /* kv_footprint */

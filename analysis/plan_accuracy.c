@@ -42,22 +42,50 @@ static kv_err nearest_chunk(kv_results *results, sqlite3_stmt *rows, double want
     return err == KV_END ? KV_OK : err;
 }
 
+/* True if it is the least so far, and then kept. */
+static bool lower(double value, double *least)
+{
+    bool less = !isnan(value) && (isnan(*least) || value < *least);
+    if (less)
+        *least = value;
+    return less;
+}
+
+/* The task that is worst in one number need not be worst in another: each is the least of its own.
+ * A task without an interval is at both ends where it is. */
 static void take(sqlite3_stmt *row, bool full, kv_plan_accuracy *out)
 {
-    double value = kv__sql_double(row, 2), of = kv__sql_double(row, 6);
-    double share = full ? 1 : of > 0 ? value / of : NAN;
-    if (isnan(value) || isnan(share) || (out->known && share >= out->of_full))
+    double value = kv__sql_double(row, 2), of = full ? NAN : kv__sql_double(row, 6);
+    double lo = kv__sql_double(row, 3), hi = kv__sql_double(row, 4);
+    if (isnan(value))
         return;
-    *out = (kv_plan_accuracy){.known = true,
-                              .value = value,
-                              .lo = kv__sql_double(row, 3),
-                              .hi = kv__sql_double(row, 4),
-                              .of_full = share,
-                              .chunk_tokens = sqlite3_column_int64(row, 1)};
-    out->lo_of_full = full ? 1 : out->lo / of;
-    out->hi_of_full = full ? 1 : out->hi / of;
-    snprintf(out->source, sizeof out->source, "%s", sqlite3_column_text(row, 5));
-    snprintf(out->task, sizeof out->task, "%s", sqlite3_column_text(row, 0));
+    if (isnan(lo) || isnan(hi))
+        lo = hi = value;
+    else
+        out->has_interval = true;
+    bool worst = lower(value, &out->value);
+    lower(lo, &out->lo);
+    lower(hi, &out->hi);
+    if (of > 0) {
+        worst = lower(value / of, &out->of_full);
+        lower(lo / of, &out->lo_of_full);
+        lower(hi / of, &out->hi_of_full);
+    } else {
+        worst = worst && isnan(out->of_full);
+    }
+    if (worst) {
+        snprintf(out->source, sizeof out->source, "%s", sqlite3_column_text(row, 5));
+        snprintf(out->task, sizeof out->task, "%s", sqlite3_column_text(row, 0));
+    }
+    out->chunk_tokens = sqlite3_column_int64(row, 1);
+    out->known = true;
+}
+
+/* Without any interval its ends are not known. */
+static void end_interval(kv_plan_accuracy *out)
+{
+    if (!out->has_interval)
+        out->lo = out->hi = out->lo_of_full = out->hi_of_full = NAN;
 }
 
 kv_err kv_plan_accuracy_find(kv_results *results, long long run_id, const char *policy,
@@ -88,7 +116,8 @@ kv_err kv_plan_accuracy_find(kv_results *results, long long run_id, const char *
         if (sqlite3_column_double(rows, 1) == chunk)
             take(rows, full, out);
     sqlite3_finalize(rows);
-    if (full && !out->known) {
+    end_interval(out);
+    if (full) {
         out->known = true;
         out->of_full = out->lo_of_full = out->hi_of_full = 1;
     }

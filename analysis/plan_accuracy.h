@@ -8,13 +8,14 @@
 
 #include <stdbool.h>
 
-/* Of the task that fares worst, measured by its share of the full cache's accuracy. */
+/* Each number is the least over the tasks: what the task that fares worst in it has. */
 typedef struct kv_plan_accuracy {
     bool known;
+    bool has_interval;                      /* of some task */
     double value, lo, hi;                   /* NaN: not known */
     double of_full, lo_of_full, hi_of_full; /* the same over the accuracy of the full cache */
     char source[16];                        /* measured, calibrated or proxy */
-    char task[64];
+    char task[64];          /* with the least share or, where no share is known, the least value */
     long long chunk_tokens; /* of the point it was taken from; 0: whole */
 } kv_plan_accuracy;
 

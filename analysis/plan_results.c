@@ -4,7 +4,6 @@
 
 #include "analysis/plan_results.h"
 
-#include "analysis/serving_points.h"
 #include "analysis/sql.h"
 
 #include <math.h>
@@ -72,7 +71,7 @@ kv_err kv_plan_rows_choice(kv_plan_rows *rows, const kv_plan_choice_row *r, kv_d
     int at =
         kv__sql_bind(s, 1, "iiitttottott", choice_id(rows, rows->choices), rows->run_id,
                      (long long)rows->choices, r->policy, r->params, r->settings, r->chunk_tokens,
-                     "", r->device, (long long)r->rank, r->verdict, r->binding);
+                     r->label, r->device, (long long)r->rank, r->verdict, r->binding);
     at = kv__sql_bind(s, at, "iidddi", (long long)r->replicas, (long long)r->devices,
                       r->cost_per_hour, r->rate_req_s, r->max_rate_req_s,
                       (long long)r->max_rate_open);
@@ -91,8 +90,9 @@ kv_err kv_plan_rows_limit(kv_plan_rows *rows, const kv_plan_limit_row *r, kv_dia
     bool none = r->nearest_text == NULL;
     int at = kv__sql_bind(s, 1, "iitttd", rows->run_id, (long long)rows->limits++, r->text,
                           r->metric, r->relation, r->value);
-    at = kv__sql_bind(s, at, "tdo", r->nearest_text, none ? NAN : r->nearest,
-                      none ? 0 : choice_id(rows, r->nearest_choice));
+    at = kv__sql_bind(s, at, "tdoo", r->nearest_text, none ? NAN : r->nearest,
+                      none ? 0 : choice_id(rows, r->nearest_choice),
+                      none ? 0 : (long long)r->nearest_replicas);
     at = kv__sql_bind(s, at, none ? "n" : "i", (long long)r->alone);
     kv__sql_bind(s, at, "t", r->why_none);
     return kv__sql_run(rows->results, s, diag);
@@ -120,30 +120,9 @@ kv_err kv_plan_rows_case(kv_plan_rows *rows, const kv_plan_case_row *r, kv_diag 
     return kv__sql_run(rows->results, s, diag);
 }
 
-/* Labels say what sets a configuration apart, so they wait for the last one. */
-static kv_err write_labels(kv_plan_rows *rows, kv_diag *diag)
-{
-    sqlite3_stmt *statement = NULL;
-    char *sql = kv__label_sql(
-        "plan_choice",
-        "UPDATE plan_choice AS c SET label = (SELECT label FROM named WHERE named.id = c.id) || "
-        "CASE WHEN chunk_size IS NULL THEN '' ELSE ', chunk ' || chunk_size END WHERE run_id = ?1");
-    kv_err err =
-        sql != NULL ? kv__sql_prepare(rows->results, sql, &statement, diag) : kv_fail_memory(diag);
-    if (err == KV_OK) {
-        kv__sql_bind(statement, 1, "i", rows->run_id);
-        err = kv__sql_run(rows->results, statement, diag);
-    }
-    sqlite3_finalize(statement);
-    sqlite3_free(sql);
-    return err;
-}
-
 kv_err kv_plan_rows_close(kv_plan_rows *rows, kv_err err, kv_diag *diag)
 {
     kv_results *results = rows->results;
-    if (err == KV_OK)
-        err = write_labels(rows, diag);
     free_rows(rows);
     return kv__sql_end(results, err, diag);
 }
@@ -221,7 +200,8 @@ static void tell_nearest(sqlite3_stmt *row, int number, FILE *out)
     if (reason)
         fprintf(out, "  %s: %s\n", text_at(row, 5), text_at(row, 4));
     else
-        fprintf(out, "  %s, with %s\n", text_at(row, 0), text_at(row, 1));
+        fprintf(out, "  %s, with %d replica%s of %s\n", text_at(row, 0), sqlite3_column_int(row, 6),
+                sqlite3_column_int(row, 6) == 1 ? "" : "s", text_at(row, 1));
 }
 
 /* A number in eight columns, "-" if it is not known. */
@@ -251,8 +231,9 @@ static void tell_choice(sqlite3_stmt *row, int number, FILE *out)
     fprintf(out, "  %s", text_at(row, 7));
     if (*text_at(row, 8))
         fprintf(out,
-                sqlite3_column_type(row, 0) == SQLITE_NULL ? "; misses %s"
-                                                           : "; a replica less misses %s",
+                sqlite3_column_type(row, 0) != SQLITE_NULL ? "; a replica less misses %s"
+                : sqlite3_column_int(row, 11)              ? "; misses %s"
+                                                           : "; %s",
                 text_at(row, 8));
     fputs("\n", out);
     if (number == MOST_SHOWN - 1 && sqlite3_column_int(row, 10) > MOST_SHOWN)
@@ -263,7 +244,9 @@ static void tell_choice(sqlite3_stmt *row, int number, FILE *out)
 static void tell_front(sqlite3_stmt *row, int number, FILE *out)
 {
     if (number == 0)
-        fprintf(out, "\nFront of accuracy, cost and latency%s\n%4s %7s %8s %8s %8s %8s %8s  %s\n",
+        fprintf(out,
+                "\nFront of accuracy, cost and latency%s; each from its least replicas to twice "
+                "as many, at most 8 more\n%4s %7s %8s %8s %8s %8s %8s  %s\n",
                 sqlite3_column_int(row, 7) ? " (the one nearest to its limit, as a share of it)"
                                            : "",
                 "", "devices", "per hour", "latency", "TTFT p99", "TPOT p99", "accuracy",
@@ -301,12 +284,14 @@ kv_err kv_plan_summary(kv_results *results, long long run_id, FILE *out, kv_diag
          tell_answer},
         {"SELECT nearest_text, label, alone, row_number() OVER (PARTITION BY why_none IS NULL "
          "ORDER "
-         "BY plan_limit.number) = 1, why_none, text FROM plan_limit LEFT JOIN plan_choice ON "
+         "BY plan_limit.number) = 1, why_none, text, nearest_replicas FROM plan_limit LEFT JOIN "
+         "plan_choice ON "
          "plan_choice.id = nearest_choice_id WHERE plan_limit.run_id = ? AND (nearest_text IS NOT "
          "NULL OR why_none IS NOT NULL) ORDER BY why_none IS NOT NULL, plan_limit.number",
          tell_nearest},
         {"SELECT rank, devices, cost_per_hour, max_rate_req_s, ttft_p99, tpot_p99, "
-         "accuracy_of_full, label, binding, max_rate_open, count(*) OVER () FROM plan_choice WHERE "
+         "accuracy_of_full, label, binding, max_rate_open, count(*) OVER (), EXISTS (SELECT 1 FROM "
+         "plan_limit l WHERE l.run_id = c.run_id AND l.text = c.binding) FROM plan_choice c WHERE "
          "run_id = ? ORDER BY rank IS NULL, rank, number LIMIT 40",
          tell_choice},
         {"SELECT devices, cost_per_hour, latency, ttft_p99, tpot_p99, accuracy_of_full, label, "

@@ -20,12 +20,13 @@ typedef struct kv_plan_limit_row {
     const char *why_none;     /* NULL: there is one, or none is needed */
     double nearest;
     int nearest_choice; /* -1: none */
-    bool alone;         /* relaxing this limit is enough */
+    int nearest_replicas;
+    bool alone; /* relaxing this limit is enough */
 } kv_plan_limit_row;
 
 /* A row of plan_choice; NaN and 0 as each column says. */
 typedef struct kv_plan_choice_row {
-    const char *policy, *params, *settings, *device, *verdict, *binding;
+    const char *policy, *params, *settings, *label, *device, *verdict, *binding;
     long long chunk_tokens;
     int rank; /* 0: infeasible */
     int replicas, devices;

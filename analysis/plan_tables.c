@@ -18,6 +18,7 @@ static const kv_column limit_columns[] = {
      "the nearest limit that could be kept; NULL: this one can be, or see why_none"},
     {"nearest", "REAL", "s, 1/s or fraction", "its bound"},
     {"nearest_choice_id", "INTEGER REFERENCES plan_choice(id)", "", "which configuration keeps it"},
+    {"nearest_replicas", "INTEGER", "", "with so many replicas"},
     {"alone", "INTEGER", "",
      "1: relaxing this limit is enough; 0: all that have a nearest must be relaxed together"},
     {"why_none", "TEXT", "", "why no value of this limit could be kept; NULL: one can"},
@@ -37,10 +38,12 @@ static const kv_column choice_columns[] = {
     {"verdict", "TEXT NOT NULL CHECK (verdict IN ('chosen', 'dearer', 'infeasible'))", "",
      "what became of it"},
     {"binding", "TEXT", "",
-     "the limit that is missed most: with a replica less or, if infeasible, at all; NULL: none"},
+     "the limit that is missed most: with a replica less or, if infeasible, at all; or why it "
+     "cannot "
+     "be run or judged: its model does not fit, its accuracy is not known; NULL: none"},
     {"replicas", "INTEGER NOT NULL", "",
      "least that keep the limits, of one that is not accurate enough or too dear the other limits; "
-     "if none do, the most that were tried"},
+     "if none do, the most that were tried; 0: none can be run"},
     {"devices", "INTEGER NOT NULL", "", "of all replicas"},
     {"cost_per_hour", "REAL", "", "of all devices; NULL: no price is known"},
     {"rate_req_s", "REAL", "1/s", "requests of the trace per second; NULL: they come at once"},
@@ -48,12 +51,13 @@ static const kv_column choice_columns[] = {
      "largest rate at which so many replicas keep the limits, whatever accuracy and price; NULL: "
      "none"},
     {"max_rate_open", "INTEGER NOT NULL", "", "1 if no rate that was tried missed a limit"},
-    {"accuracy", "REAL", "fraction", "of the task that fares worst; NULL: not known"},
-    {"accuracy_of_full", "REAL", "fraction", "the same over the full cache's"},
-    {"accuracy_lo", "REAL", "fraction", "lower end of the interval of accuracy"},
-    {"accuracy_hi", "REAL", "fraction", "upper end"},
+    {"accuracy", "REAL", "fraction", "least of all tasks; NULL: not known"},
+    {"accuracy_of_full", "REAL", "fraction",
+     "least of all tasks of the same over the full cache's"},
+    {"accuracy_lo", "REAL", "fraction", "least of all tasks of the lower end of its interval"},
+    {"accuracy_hi", "REAL", "fraction", "the same of the upper end"},
     {"accuracy_source", "TEXT", "", "as in footprint_point"},
-    {"accuracy_task", "TEXT", "", "the task"},
+    {"accuracy_task", "TEXT", "", "the task with the least accuracy_of_full"},
     {"ttft_p99", "REAL", "s", "with these replicas at the trace's rate"},
     {"tpot_p99", "REAL", "s", "likewise"},
     {"e2e_p99", "REAL", "s", "likewise"},
@@ -87,7 +91,8 @@ static const kv_column point_columns[] = {
      "none is limited, ttft_p99"},
     {"pareto", "INTEGER NOT NULL", "",
      "1 if all limits are kept at the trace's rate and nothing else that keeps them is at least as "
-     "accurate, as cheap and as fast, and better in one"},
+     "accurate, as cheap and as fast, and better in one; of each configuration with its least "
+     "replicas to twice as many, at most 8 more"},
     {.name = NULL}};
 
 static const kv_column case_columns[] = {

@@ -10,39 +10,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Leaves of the settings that are not the same in all points, policies' own per policy. The part
- * that a key belongs to is named where the key alone says little. */
-static const char label_sql[] =
-    "WITH leaf AS ("
-    " SELECT p.id, '' AS family, j.id AS place, j.fullkey, j.atom FROM %s p, "
-    "  json_tree(p.settings) j WHERE p.run_id = ?1 AND j.atom IS NOT NULL"
-    " UNION ALL"
-    " SELECT p.id, p.policy, j.id - 100000, 'policy' || j.fullkey, j.atom FROM %s p, "
-    "  json_tree(p.params) j WHERE p.run_id = ?1 AND j.atom IS NOT NULL),"
-    "varying AS (SELECT family, fullkey FROM leaf GROUP BY family, fullkey "
-    " HAVING count(DISTINCT atom) > 1 OR "
-    " count(*) < (SELECT count(*) FROM %s WHERE run_id = ?1 AND family IN ('', policy))),"
-    "word AS (SELECT leaf.id, place, CASE WHEN fullkey IN ('$.device', '$.model') THEN atom ELSE "
-    " replace(replace(replace(replace(replace(replace(fullkey, 'policy$.', ''), '$.', ''), "
-    "  'serving.', ''), 'tiers.', ''), 'scheduler.', ''), '.', ' ') || ' ' || atom END AS text "
-    " FROM leaf JOIN varying USING (family, fullkey)), "
-    "named AS (SELECT p.id, p.policy || coalesce((SELECT group_concat(text, ',') FROM "
-    " (SELECT ' ' || text AS text FROM word WHERE word.id = p.id ORDER BY place)), '') AS label "
-    " FROM %s p WHERE p.run_id = ?1) ";
-
-char *kv__label_sql(const char *table, const char *rest)
-{
-    char *labels = sqlite3_mprintf(label_sql, table, table, table, table);
-    char *sql = labels != NULL ? sqlite3_mprintf("%s%s", labels, rest) : NULL;
-    sqlite3_free(labels);
-    return sql;
-}
-
+/* A label says the chunk size last, where it differs between points. */
+#define CHUNK "', chunk ' || coalesce(p.chunk_size, 'whole')"
 static const char point_sql[] =
-    "SELECT p.id, p.policy, named.label, coalesce(p.chunk_size, 0), p.ttft_p99, p.tpot_p99, "
-    "p.goodput, "
-    "p.throughput_tok_s, p.number FROM serving_point p JOIN named USING (id) WHERE p.run_id = ?1 "
-    "AND %s ORDER BY p.number";
+    "SELECT p.id, p.policy, iif(p.label LIKE '%%' || " CHUNK
+    ", substr(p.label, 1, length(p.label) - length(" CHUNK
+    ")), p.label), coalesce(p.chunk_size, 0), p.ttft_p99, p.tpot_p99, p.goodput, "
+    "p.throughput_tok_s, p.number FROM serving_point p WHERE p.run_id = ?1 AND %s ORDER BY "
+    "p.number";
+#undef CHUNK
 
 static bool passes(const kv_plot_options *options, const char *policy, long long chunk,
                    long long number)
@@ -95,10 +71,8 @@ static kv_err add(kv_serving_list *list, sqlite3_stmt *row, kv_diag *diag)
 static kv_err read_points(kv_results *results, const kv_plot_options *options, const char *having,
                           kv_serving_list *out, kv_diag *diag)
 {
-    char *rest = sqlite3_mprintf(point_sql, having != NULL ? having : "1");
-    char *sql = rest != NULL ? kv__label_sql("serving_point", rest) : NULL;
+    char *sql = sqlite3_mprintf(point_sql, having != NULL ? having : "1");
     sqlite3_stmt *rows = NULL;
-    sqlite3_free(rest);
     if (sql == NULL)
         return kv_fail_memory(diag);
     kv_err err = kv__sql_prepare(results, sql, &rows, diag);

@@ -29,11 +29,6 @@ kv_err kv__serving_list_load(kv_results *results, const kv_plot_options *options
                              const char *having, kv_serving_list *out, kv_diag *diag) KV_MUST_USE;
 void kv__serving_list_fini(kv_serving_list *list);
 
-/* SQL that begins with a table `named(id, label)` of the rows of a run (parameter 1) in a table
- * that has id, run_id, policy, params and settings, and goes on with `rest`. To be freed by
- * sqlite3_free; NULL if memory is exhausted. */
-char *kv__label_sql(const char *table, const char *rest);
-
 /* "label, chunk 512" in at most `bytes`. */
 void kv__serving_text(const kv_serving_item *item, char *out, size_t bytes);
 

@@ -89,6 +89,15 @@ static int least(double load)
 
 /* --- replicas and rates ----------------------------------------------------------------------- */
 
+/* How often a number of replicas was asked for as things stand. */
+static int asked(const kv_candidate *c, int replicas)
+{
+    int times = 0;
+    for (int i = 0; i < c->samples; i++)
+        times += kv__plan_is_nominal(&c->sample[i]) && c->sample[i].replicas == replicas;
+    return times;
+}
+
 static void test_replicas_and_rate(void **state)
 {
     static const char *const limits[] = {"ttft_p99 <= 1s", NULL};
@@ -106,7 +115,11 @@ static void test_replicas_and_rate(void **state)
         assert_false(c->rate_open);
         assert_int_equal(c->fewer_blocks, least(load / 0.9));
         assert_int_equal(c->more_blocks, least(load / 1.1));
-        assert_true(s.world.most_asked < 40 && s.world.most_asked == c->samples);
+        int widest = least(load) + (least(load) < 8 ? least(load) : 8);
+        assert_int_equal(c->widest, widest);
+        for (int n = least(load); n <= widest; n++)
+            assert_int_equal(asked(c, n), 1);
+        assert_true(s.world.most_asked < 48 && s.world.most_asked == c->samples);
         tear_down(&s);
     }
 }
@@ -271,6 +284,25 @@ static void test_goodput(void **state)
     tear_down(&s);
 }
 
+/* What cannot be run is not asked about, and has no part in what others come to. */
+static void test_excluded(void **state)
+{
+    static const char *const limits[] = {"ttft_p99 <= 1s", NULL};
+    static const kv_plan_case given = {"as given", offsetof(kv_candidate, replicas)};
+    kv_diag diag = {0};
+    scene s;
+    (void)state;
+    set_up(&s, 2.5, limits);
+    s.candidate.excluded = true;
+    kv_plan_field field = {&s.problem, &s.candidate, 1, false};
+    const kv_candidate *c = search(&s);
+    assert_int_equal(kv__candidate_relax(&s.candidate, &s.problem, &diag), KV_OK);
+    assert_true(s.world.most_asked == 0 && c->samples == 0 && !c->feasible);
+    assert_int_equal(kv__plan_best(&field, &given), -1);
+    assert_int_equal(kv__plan_rank(&field, 0), 0);
+    tear_down(&s);
+}
+
 /* --- the answer and the front ----------------------------------------------------------------- */
 
 enum { CANDIDATES = 6, SAMPLES = 4 };
@@ -299,7 +331,8 @@ static void draw_field(kv_candidate *c, kv_plan_sample (*sample)[SAMPLES], unsig
                               .price = (1 + floor(draw(seed, 3))) * 1.1,
                               .rate = floor(draw(seed, 3)),
                               .sample = sample[n],
-                              .samples = SAMPLES};
+                              .samples = SAMPLES,
+                              .widest = SAMPLES};
         c[n].accuracy.of_full = floor(draw(seed, 3)) / 2;
         for (int i = SAMPLES - 1; i >= 0; i--) {
             sample[n][i] = draw_sample(seed, i + 1);
@@ -404,6 +437,7 @@ static void test_nearest(void **state)
     s.candidate.price = 3;
     ask_nearest(&s, near, &alone);
     assert_true(alone && near[0].value == 1.25 && near[1].value == 9);
+    assert_true(near[0].replicas == 2 && near[1].replicas == 3);
 }
 
 static void test_no_nearest(void **state)
@@ -448,6 +482,7 @@ int main(void)
         cmocka_unit_test(test_accuracy_and_price),
         cmocka_unit_test(test_what_it_would_take),
         cmocka_unit_test(test_goodput),
+        cmocka_unit_test(test_excluded),
         cmocka_unit_test(test_front),
         cmocka_unit_test(test_nearest),
         cmocka_unit_test(test_no_nearest),

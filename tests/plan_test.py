@@ -9,6 +9,8 @@ the same trace at other speeds and block counts; rankings and fronts are made ag
 import itertools
 import math
 import os
+import re
+import shutil
 import sqlite3
 import subprocess
 import tempfile
@@ -177,9 +179,15 @@ def test_infeasible(folder):
 
 
 def front_of(points, limits):
-    """What keeps the limits and is beaten by nothing else that does, in brute force."""
-    kept = [p for p in points if p["rate_factor"] == 1 and p["blocks_factor"] == 1 and keeps(p, limits) and
-            (p["accuracy_of_full"] or 0) >= 0.9]
+    """What keeps the limits and is beaten by nothing else that does, in brute force over each choice's
+    least replicas to twice as many, at most 8 more; every one of them must be there."""
+    good = {(p["choice_id"], p["replicas"]): p for p in points if p["rate_factor"] == 1 and
+            p["blocks_factor"] == 1 and keeps(p, limits) and (p["accuracy_of_full"] or 0) >= 0.9}
+    least = {c: min(n for d, n in good if d == c) for c, _ in good}
+    wanted = [(c, n) for c in least for n in range(least[c], least[c] + min(least[c], 8) + 1)]
+    kept = [p for key, p in good.items() if key in wanted]
+    check("all numbers of replicas from the least to twice as many were simulated",
+          wanted and len(kept) == len(wanted), (wanted, good.keys()))
 
     def values(p):
         cost = p["cost_per_hour"] if p["cost_per_hour"] is not None else p["devices"]
@@ -192,8 +200,8 @@ def front_of(points, limits):
 
 
 def test_front(folder, out):
-    for path, limits, size in ((out, LIMITS, 2), (os.path.join(folder, "policies.db"),
-                                               {"ttft_p99": 5, "tpot_p99": 0.15}, 3)):
+    for path, limits, size in ((out, LIMITS, 3), (os.path.join(folder, "policies.db"),
+                                               {"ttft_p99": 5, "tpot_p99": 0.15}, 9)):
         points = rows(path, "SELECT * FROM plan_point")
         front = front_of(points, limits)
         key = sorted((p["choice_id"], p["replicas"]) for p in front)
@@ -206,7 +214,7 @@ def test_front(folder, out):
               [(answer["id"], answer["replicas"])], shown)
     done = plan(folder, "plan2")[1]
     lines = done.stdout.split("\nFront of ")[1].split("\n\n")[0].split("\n")[2:]
-    check("and the summary", len(lines) == 2 and lines[0].endswith("; the answer") and
+    check("and the summary", len(lines) == 3 and lines[0].endswith("; the answer") and
           lines[0].split()[:2] == ["2", "2.2"] and lines[1].split()[:2] == ["1", "2.9"], lines)
 
 
@@ -361,6 +369,97 @@ def test_policies(folder):
         c["replicas"] for c in choices if c["rank"] == 1) == best, wanted)
 
 
+def test_tasks(folder):
+    """Tasks that are worst in different numbers, by hand: each limit is on the one that is worst in it."""
+    made = os.path.join(folder, "tasks.db")
+    shutil.copy(os.path.join(folder, "policies.db"), made)
+    with sqlite3.connect(made) as database:
+        keep = database.execute("SELECT id, params FROM footprint_point WHERE policy = 'keydiff' AND turn IS "
+                                "NULL AND keep = 0.5 ORDER BY id").fetchone()
+        full, = database.execute("SELECT id FROM footprint_point WHERE policy = 'full' AND turn IS NULL "
+                                 "ORDER BY id").fetchone()
+        names = [r[1] for r in database.execute("PRAGMA table_info(footprint_point)") if r[1] not in (
+            "id", "task", "accuracy", "accuracy_lo", "accuracy_hi")]
+        database.execute("CREATE TEMP TABLE kept AS SELECT * FROM footprint_point WHERE id IN (?, ?)",
+                         (keep[0], full))
+        database.execute("PRAGMA foreign_keys = off")
+        for table in ("footprint_point", "critical_footprint"):
+            database.execute(f"DELETE FROM {table}")
+        for task, whole, value, lo, hi in (("one", 1, 0.92, 0.85, 0.97), ("two", 0.6, 0.59, 0.58, 0.6),
+                                           ("three", 1, 0.95, 0.5, 0.96)):
+            for source, numbers in ((full, (whole, whole, whole)), (keep[0], (value, lo, hi))):
+                database.execute("INSERT INTO footprint_point (task, accuracy, accuracy_lo, accuracy_hi, %s) "
+                                 "SELECT ?, ?, ?, ?, %s FROM kept WHERE id = ?"
+                                 % (", ".join(names), ", ".join(names)), (task, *numbers, source))
+    def ask(name, limit):
+        out, done = plan(folder, name, f"plan.results={made}", f"plan.limits=[{limit}, ttft_p99 <= 5s]",
+                         example="plan-h100.yaml")
+        check(name + " is planned", done.returncode == 0, done.stderr)
+        choice = rows(out, "SELECT * FROM plan_choice WHERE params = ?", keep[1])[0]
+        low, high = (rows(out, "SELECT choice_id FROM plan_case WHERE number = ?", n)[0]["choice_id"]
+                     for n in (3, 4))
+        return choice, low, high
+    choice, low, high = ask("share", "accuracy >= 0.9 of full")
+    check("least of values, of shares and of ends", [choice[k] for k in (
+        "accuracy", "accuracy_of_full", "accuracy_lo", "accuracy_hi", "accuracy_task")] ==
+        [0.59, 0.92, 0.5, 0.6, "one"] and choice["verdict"] != "infeasible", choice)
+    check("at its lower end 0.5 of full is left", low != choice["id"] and high is not None, (low, high))
+    choice, low, high = ask("value", "accuracy >= 0.6")
+    check("a limit in absolute terms is on the least value", choice["verdict"] == "infeasible" and
+          choice["binding"] == "accuracy >= 0.6", choice)
+    choice, low, high = ask("value 2", "accuracy >= 0.55")
+    check("which may be kept, and not at its lower end", choice["verdict"] != "infeasible" and
+          low != choice["id"], (choice, low))
+
+
+def test_no_room(folder):
+    """70.55e9 numbers of 2 bytes leave no room on one device; four have it."""
+    out, done = plan(folder, "room", "model=llama-3.1-70b", "serving.device=[l40s, h100-sxm]",
+                     "serving.tensor_parallel=[1, 4]", "serving.chunk_size=512",
+                     "plan.limits=[ttft_p99 <= 9s]")
+    check("what does not fit does not end a plan", done.returncode == 0 and "\nRun full" in done.stdout,
+          done.stderr)
+    found = rows(out, "SELECT device, binding, verdict, rank, replicas, settings->>"
+                 "'$.serving.tensor_parallel' AS parallel FROM plan_choice")
+    left = {f["device"]: [float(re.search(p, f["binding"])[1]) for p in (
+        r"of the (\S+) GB", r"weights take ([0-9.]+)")] for f in found if f["parallel"] == 1
+        and f["verdict"] == "infeasible" and f["replicas"] == 0 and f["binding"].startswith("does not fit: ")}
+    wanted = {"l40s": (0.9 * 48 * 1.073741824, 141.1), "h100-sxm": (0.9 * 80 * 1.073741824, 141.1)}
+    check("it is told what it lacks", left.keys() == wanted.keys() and all(
+        math.isclose(x, y, rel_tol=5e-3) for d in wanted for x, y in zip(left[d], wanted[d])), (left, wanted))
+    check("the others are ranked", sorted(f["rank"] for f in found if f["parallel"] == 4) == [1, 2], found)
+    check("and it is no limit that was missed", "misses does" not in done.stdout and
+          "; does not fit: " in done.stdout, done.stdout)
+
+
+def test_labels_and_words(folder):
+    out, done = plan(folder, "labels", "serving.prefix_cache={enabled: [true, false]}",
+                     "serving.tensor_parallel=[1, 2]", "serving.device=l40s", "serving.chunk_size=512")
+    labels = {r["label"] for r in rows(out, "SELECT label FROM plan_choice")}
+    check("labels name settings as they are written", labels == {
+        f"full, tensor_parallel {t}, prefix_cache enabled {e}" for t in (1, 2) for e in ("true", "false")},
+        labels)
+    check("prices of devices that no configuration has are said", done.returncode == 0 and
+          "no configuration has the device a100-80" in done.stderr, done.stderr)
+    out, done = plan(folder, "few", "plan.limits=[tpot_p99 <= 2ms]")
+    near = rows(out, "SELECT * FROM plan_limit")[0]
+    point = rows(out, "SELECT tpot_p99 FROM plan_point WHERE choice_id = ? AND replicas = ? AND rate_factor "
+                 "= 1 AND blocks_factor = 1", near["nearest_choice_id"], near["nearest_replicas"])
+    check("the nearest limit comes with its replicas", len(point) == 1 and 0 <= near["nearest"] -
+          point[0]["tpot_p99"] < 1e-3 * near["nearest"] and
+          f"with {near['nearest_replicas']} replica" in done.stdout, (near, point))
+    page = os.path.join(folder, "policies.html")
+    kvsim("report", os.path.join(folder, "policies.db"), "-o", page)
+    text = open(page, encoding="utf-8").read()
+    table = text[text.index('id="critical-table"'):]
+    marked = [r for r in re.findall(r"<tr>.*?</tr>", table[:table.index("</table>")], re.S) if ' best"' in r]
+    words = text[text.index('<ul class="words">', text.index("Critical footprints</h2>")):]
+    words = words[:words.index("</ul>")]
+    check("an oracle is in the table, is never the best, and is not recommended", "topk" in table and
+          len(marked) >= 1 and not any("topk" in r for r in marked) and "topk" not in words,
+          (marked, words))
+
+
 def test_same_bytes(folder):
     tables = []
     for jobs in ("1", "3"):
@@ -378,6 +477,10 @@ def test_wrong_input(folder):
             ("no unit", "plan.limits=[ttft_p99 <= 2]", "ttft_p99"),
             ("no relation", "plan.limits=[fast]", "is no limit"),
             ("a share of full of a latency", "plan.limits=[goodput >= 3 of full]", "expected a number"),
+            ("a share in percent", "plan.limits=[accuracy >= 90 of full]", "at most 1"),
+            ("more than all", "plan.limits=[accuracy >= 1.5]", "at most 1"),
+            ("half a name of a device", "serving.device=h100", "h100-sxm"),
+            ("nothing that fits", "model=llama-3.1-70b", "no configuration can be run"),
             ("a negative accuracy", "plan.limits=[accuracy >= -1]", "above 0"),
             ("no limits", "plan.limits=[]", "limits"),
             ("goodput without its limits", "plan.limits=[goodput >= 1]", "takes `goodput: {ttft"),
@@ -419,6 +522,9 @@ def main():
         test_accuracy(folder)
         test_policies(folder)
         test_front(folder, out)
+        test_tasks(folder)
+        test_no_room(folder)
+        test_labels_and_words(folder)
         test_sweep(folder)
         test_killed(folder)
         test_same_bytes(folder)

@@ -65,7 +65,8 @@ static void tell_limit(sqlite3_stmt *row, FILE *out)
         fprintf(out, ": nothing keeps it%s; nearest <code>",
                 sqlite3_column_int(row, 3) ? " beside the others" : "");
         write_text(out, row, 1);
-        fputs("</code>, with ", out);
+        fprintf(out, "</code>, with %d replica%s of ", sqlite3_column_int(row, 5),
+                sqlite3_column_int(row, 5) == 1 ? "" : "s");
         write_text(out, row, 2);
     } else if (sqlite3_column_type(row, 4) != SQLITE_NULL) {
         fputs(": no value could be kept, for ", out);
@@ -118,7 +119,10 @@ static const kv_html_column choice_columns[] = {
     {"rank", NULL, 'i'},
     {"configuration", NULL, 't'},
     {"verdict", NULL, 't'},
-    {"what binds", "the limit that a replica less misses or, if infeasible, that is missed", 't'},
+    {"what binds",
+     "the limit that a replica less misses or, if infeasible, that is missed; or why it cannot be "
+     "run or judged",
+     't'},
     {"replicas", NULL, 'i'},
     {"devices", NULL, 'i'},
     {"per hour", "of all devices", 'r'},
@@ -135,12 +139,12 @@ static kv_err write_lists(const kv_report *report, FILE *out, kv_diag *diag)
 {
     long long rows;
     fputs("<h3>Limits</h3>\n<ul class=\"words\">\n", out);
-    kv_err err = each(
-        report,
-        "SELECT l.text, l.nearest_text, c.label, l.alone, l.why_none FROM plan_limit l LEFT JOIN "
-        "plan_choice c ON c.id = l.nearest_choice_id WHERE l.run_id = ? ORDER BY "
-        "l.number",
-        tell_limit, out, &rows, diag);
+    kv_err err = each(report,
+                      "SELECT l.text, l.nearest_text, c.label, l.alone, l.why_none, "
+                      "l.nearest_replicas FROM plan_limit l LEFT JOIN "
+                      "plan_choice c ON c.id = l.nearest_choice_id WHERE l.run_id = ? ORDER BY "
+                      "l.number",
+                      tell_limit, out, &rows, diag);
     if (err != KV_OK)
         return err;
     fputs("</ul>\n<h3>How sure is it?</h3>\n<ul class=\"words\">\n", out);
@@ -174,9 +178,11 @@ static kv_err write_plan(const kv_report *report, FILE *out, kv_diag *diag)
     if (err != KV_OK)
         return err;
     if (answers > 0) {
-        fputs("<h3>Front</h3>\n<p>What keeps all limits and is beaten by nothing in accuracy, cost "
-              "and latency together.</p>\n",
-              out);
+        fputs(
+            "<h3>Front</h3>\n<p>What keeps all limits and is beaten by nothing in accuracy, cost "
+            "and latency together; of each configuration from its least replicas to twice as many, "
+            "at most 8 more.</p>\n",
+            out);
         err = kv__html_table(report->results, front_sql, report->run_id, front_columns,
                              sizeof front_columns / sizeof front_columns[0], out, &rows, diag);
     }

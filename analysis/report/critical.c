@@ -29,14 +29,14 @@ static double rank_of(const kv_curve *curve)
     return curve->status == KV_CRITICAL_OK ? curve->kv_footprint : curve->point[0].kv_footprint;
 }
 
-/* The series that ranks best on a task, -1 if none reaches the target. */
+/* The series that ranks best on a task, -1 if none reaches the target. An oracle is no choice. */
 static int best_series(const kv_figure *figure, int task)
 {
     int best = -1;
     double least = INFINITY;
     for (int i = 0; i < figure->count; i++) {
         double rank = rank_of(kv__figure_curve(figure, task, i));
-        if (rank < least) {
+        if (rank < least && !figure->series[i].oracle) {
             best = i;
             least = rank;
         }

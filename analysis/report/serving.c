@@ -17,10 +17,10 @@ KV_SECTION_DEFINE(serving) = {
 };
 
 static const char point_sql[] =
-    "SELECT p.number, named.label, chunk_size, completed, rejected, throughput_tok_s, ttft_p50, "
+    "SELECT p.number, p.label, chunk_size, completed, rejected, throughput_tok_s, ttft_p50, "
     "ttft_p99, "
     "1e3 * tpot_p50, 1e3 * tpot_p99, e2e_p99, goodput, prefix_hit_ratio, preemptions, "
-    "kv_peak_bytes / kv_capacity_bytes, gpu_busy, cost FROM serving_point p JOIN named USING (id) "
+    "kv_peak_bytes / kv_capacity_bytes, gpu_busy, cost FROM serving_point p "
     "WHERE p.run_id = ?1 ORDER BY p.number";
 
 static const kv_html_column point_columns[] = {
@@ -100,12 +100,8 @@ static kv_err write_serving(const kv_report *report, FILE *out, kv_diag *diag)
     if (list.items > 1)
         write_best(&list, out);
     kv__serving_list_fini(&list);
-    char *sql = kv__label_sql("serving_point", point_sql);
-    if (sql == NULL)
-        return kv_fail_memory(diag);
-    err = kv__html_table(report->results, sql, report->run_id, point_columns,
+    err = kv__html_table(report->results, point_sql, report->run_id, point_columns,
                          COLUMNS(point_columns), out, &rows, diag);
-    sqlite3_free(sql);
     if (err != KV_OK)
         return err;
     fputs("<details><summary>Levels of memory</summary>\n", out);

@@ -54,7 +54,10 @@ typedef struct kv_candidate {
     int devices;  /* of one replica */
     kv_plan_sample *sample;
     int samples;
+    bool excluded; /* it cannot be the answer, and is not searched: see why */
+    int widest;    /* the most replicas of it that the front looks at */
     /* The outcome. */
+    char why[448]; /* why it is infeasible, where that is no limit that is missed; else "" */
     bool feasible;
     int replicas;   /* least that keep all limits, or all but those on accuracy or price that no
                        number of replicas keeps; if none do, the most that were tried */

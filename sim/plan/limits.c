@@ -90,6 +90,11 @@ static kv_err parse_value(const char *text, const kv_mark *mark, kv_limit *out, 
                        out->metric->name,
                        strcmp(out->metric->name, "accuracy") == 0 ? ", such as 0.9 of full," : "",
                        text);
+    if (strcmp(out->metric->name, "accuracy") == 0 && value > 1)
+        return kv_fail(diag, KV_ERR_INPUT, mark,
+                       "accuracy: expected a fraction, at most 1, such as 0.9 of full, instead of "
+                       "'%s'",
+                       text);
     return KV_OK;
 }
 

@@ -123,6 +123,7 @@ static void set(const kv_plan_field *field, int i, const kv_plan_sample *s, int 
         return;
     out->value = loosened(limit, kv_limit_measure(limit, &s->measures));
     out->choice = choice;
+    out->replicas = s->replicas;
 }
 
 void kv__plan_nearest(const kv_plan_field *field, kv_plan_nearest *out, bool *alone)

@@ -6,6 +6,7 @@
 
 #include "sim/plan/plan.h"
 
+#include "analysis/curves.h"
 #include "analysis/plan_results.h"
 #include "models/catalogue.h"
 #include "sim/base/unit.h"
@@ -15,6 +16,7 @@
 
 #include <math.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -111,6 +113,18 @@ static kv_err check_goodput(const planner *p, const kv_candidate *c, kv_diag *di
     return KV_OK;
 }
 
+/* What cannot be run is no answer. */
+static void exclude(kv_candidate *c)
+{
+    const kv_serving_point *point = &c->point;
+    if (point->no_room[0] != '\0')
+        snprintf(c->why, sizeof c->why, "does not fit: %s", point->no_room);
+    else if (kv_policy_is_oracle(point->policy))
+        snprintf(c->why, sizeof c->why, "sees the future: %s is a bound, not a policy to run",
+                 point->policy);
+    c->excluded = c->why[0] != '\0';
+}
+
 static kv_err add_candidate(planner *p, int number, kv_diag *diag)
 {
     kv_candidate *c = &p->candidate[p->candidates];
@@ -119,9 +133,17 @@ static kv_err add_candidate(planner *p, int number, kv_diag *diag)
     if (err != KV_OK)
         return err;
     p->candidates++;
+    exclude(c);
     c->devices = (int)c->point.config.tensor_parallel;
     c->price = price_of(&p->experiment->plan, c->point.device) * c->devices;
     return check_goodput(p, c, diag);
+}
+
+static void warn_of_price(const planner *p, const char *device)
+{
+    char text[256];
+    snprintf(text, sizeof text, "plan.price: no configuration has the device %s", device);
+    p->options->warn(p->options->closure, text);
 }
 
 /* Prices name devices that are candidates or, so that one list serves many plans, known. */
@@ -135,11 +157,24 @@ static kv_err check_prices(const planner *p, kv_diag *diag)
         bool used = false;
         for (int n = 0; n < p->candidates; n++)
             used = used || strcmp(p->candidate[n].point.device->name, kv_node_key(price, i)) == 0;
+        if (!used && p->options != NULL && p->options->warn != NULL)
+            warn_of_price(p, kv_node_key(price, i));
         if (!used)
             err = kv_catalogue_read(KV_SHELF_DEVICES, kv_node_key(price, i), &mark, &known, diag);
         kv_document_free(known);
     }
     return err;
+}
+
+/* Where nothing can be run, there is nothing to search. */
+static kv_err check_any(const planner *p, kv_diag *diag)
+{
+    kv_mark mark = kv_node_mark(p->experiment->serving);
+    for (int n = 0; n < p->candidates; n++)
+        if (!p->candidate[n].excluded)
+            return KV_OK;
+    return kv_fail(diag, KV_ERR_INPUT, &mark, "no configuration can be run: %s",
+                   p->candidate[0].why);
 }
 
 static kv_err list_candidates(planner *p, kv_diag *diag)
@@ -165,6 +200,8 @@ static kv_err list_candidates(planner *p, kv_diag *diag)
         err = kv_fail(diag, KV_ERR_INPUT, &mark,
                       "%s has a price and %s has none; expected `price: {%s: ...}` under `plan`",
                       dear, unknown, unknown);
+    if (err == KV_OK)
+        err = check_any(p, diag);
     return err == KV_OK ? check_prices(p, diag) : err;
 }
 
@@ -240,6 +277,7 @@ static kv_err write_limits(const planner *p, kv_plan_rows *rows, kv_diag *diag)
         if (!feasible && n->choice >= 0) {
             row.nearest = n->value;
             row.nearest_choice = n->choice;
+            row.nearest_replicas = n->replicas;
             kv_limit_text(limit, n->value, text, sizeof text);
             row.nearest_text = text;
         }
@@ -249,41 +287,49 @@ static kv_err write_limits(const planner *p, kv_plan_rows *rows, kv_diag *diag)
     return err;
 }
 
+/* Of a candidate that is not searched. */
+static const kv_plan_sample not_asked = {
+    .rate = NAN,
+    .measures.row = {
+        .ttft.p99 = NAN, .tpot.p99 = NAN, .e2e.p99 = NAN, .goodput = NAN, .throughput_tok_s = NAN}};
+
 static kv_plan_choice_row choice_row(const planner *p, int number)
 {
     const kv_candidate *c = &p->candidate[number];
-    const kv_plan_sample *s = &c->sample[c->shown];
+    const kv_plan_sample *s = c->excluded ? &not_asked : &c->sample[c->shown];
     const kv_plan_accuracy *a = &c->accuracy;
     int rank = kv__plan_rank(&p->field, number);
-    return (kv_plan_choice_row){.policy = c->point.policy,
-                                .params = c->point.params,
-                                .settings = c->point.settings_json,
-                                .device = c->point.device->name,
-                                .verdict = rank == 1  ? "chosen"
-                                           : rank > 1 ? "dearer"
-                                                      : "infeasible",
-                                .binding = kv__binding_text(&p->problem, c->binding),
-                                .chunk_tokens = c->point.chunk_tokens,
-                                .rank = rank,
-                                .replicas = c->replicas,
-                                .devices = c->devices * c->replicas,
-                                .cost_per_hour = c->price * c->replicas,
-                                .rate_req_s = s->rate,
-                                .max_rate_req_s = c->rate,
-                                .max_rate_open = c->rate_open,
-                                .accuracy = a->value,
-                                .accuracy_of_full = a->of_full,
-                                .accuracy_lo = a->lo,
-                                .accuracy_hi = a->hi,
-                                .accuracy_source = a->source[0] ? a->source : NULL,
-                                .accuracy_task = a->task[0] ? a->task : NULL,
-                                .ttft_p99 = s->measures.row.ttft.p99,
-                                .tpot_p99 = s->measures.row.tpot.p99,
-                                .e2e_p99 = s->measures.row.e2e.p99,
-                                .goodput = s->measures.row.goodput,
-                                .throughput_tok_s = s->measures.row.throughput_tok_s,
-                                .replicas_fewer_blocks = c->fewer_blocks,
-                                .replicas_more_blocks = c->more_blocks};
+    return (kv_plan_choice_row){
+        .policy = c->point.policy,
+        .params = c->point.params,
+        .settings = c->point.settings_json,
+        .device = c->point.device->name,
+        .verdict = rank == 1  ? "chosen"
+                   : rank > 1 ? "dearer"
+                              : "infeasible",
+        .binding = c->why[0] != '\0' ? c->why : kv__binding_text(&p->problem, c->binding),
+        .label = c->point.label,
+        .chunk_tokens = c->point.chunk_tokens,
+        .rank = rank,
+        .replicas = c->replicas,
+        .devices = c->devices * c->replicas,
+        .cost_per_hour = c->excluded ? NAN : c->price * c->replicas,
+        .rate_req_s = s->rate,
+        .max_rate_req_s = c->excluded ? NAN : c->rate,
+        .max_rate_open = c->rate_open,
+        .accuracy = a->value,
+        .accuracy_of_full = a->of_full,
+        .accuracy_lo = a->lo,
+        .accuracy_hi = a->hi,
+        .accuracy_source = a->source[0] ? a->source : NULL,
+        .accuracy_task = a->task[0] ? a->task : NULL,
+        .ttft_p99 = s->measures.row.ttft.p99,
+        .tpot_p99 = s->measures.row.tpot.p99,
+        .e2e_p99 = s->measures.row.e2e.p99,
+        .goodput = s->measures.row.goodput,
+        .throughput_tok_s = s->measures.row.throughput_tok_s,
+        .replicas_fewer_blocks = c->fewer_blocks,
+        .replicas_more_blocks = c->more_blocks};
 }
 
 static kv_plan_point_row point_row(const planner *p, int number, const kv_plan_sample *s)
@@ -387,6 +433,7 @@ static kv_err planner_init(planner *p, const kv_profile_source *profile, kv_diag
                                       experiment->seed, diag);
     if (err != KV_OK)
         return err;
+    p->serving.tells_room = true;
     if (profile != NULL)
         p->serving.profile = *profile;
     else if (experiment->has_attention)

@@ -133,17 +133,24 @@ int kv__plan_rank(const kv_plan_field *field, int number)
 
 /* --- the front -------------------------------------------------------------------------------- */
 
+/* What the front is made of. Larger numbers of replicas that a search passed by are left out: which
+ * they are says nothing about the server. */
+static bool stands(const kv_candidate *c, const kv_plan_sample *s)
+{
+    return kv__plan_is_nominal(s) && s->excess <= 0 && s->replicas <= c->widest;
+}
+
 bool kv__plan_on_front(const kv_plan_field *field, const kv_candidate *c, const kv_plan_sample *s)
 {
     standing mine = standing_of(field, c, s, s->replicas);
-    if (!kv__plan_is_nominal(s) || s->excess > 0)
+    if (!stands(c, s))
         return false;
     for (int n = 0; n < field->candidates; n++) {
         const kv_candidate *o = &field->candidate[n];
         for (int i = 0; i < o->samples; i++) {
             const kv_plan_sample *other = &o->sample[i];
             standing its = standing_of(field, o, other, other->replicas);
-            if (kv__plan_is_nominal(other) && other->excess <= 0 && dominates(&its, &mine))
+            if (stands(o, other) && dominates(&its, &mine))
                 return false;
         }
     }

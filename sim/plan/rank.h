@@ -39,7 +39,8 @@ double kv__plan_latency(const kv_plan_problem *problem, const kv_plan_sample *sa
 /* True of a sample that is about the experiment as it stands, at the trace's rate. */
 bool kv__plan_is_nominal(const kv_plan_sample *sample);
 /* True if a nominal sample keeps all limits and no other that does is at least as accurate, as
- * cheap and as fast, and better in one of these. The answer is always among them. */
+ * cheap and as fast, and better in one of these, of each candidate's samples up to its `widest`.
+ * The answer is always among them. */
 bool kv__plan_on_front(const kv_plan_field *field, const kv_candidate *candidate,
                        const kv_plan_sample *sample);
 
@@ -48,6 +49,7 @@ typedef struct kv_plan_nearest {
     bool kept;     /* the limit is no obstacle: neither of the next two is set */
     double value;  /* the nearest that could be kept; NaN: there is none */
     int choice;    /* who keeps it */
+    int replicas;  /* with so many */
     char why[192]; /* there is none */
 } kv_plan_nearest;
 

@@ -11,12 +11,13 @@
 #include <string.h>
 
 static const double MOST_SPEED = 1024;
+enum { MOST_MORE = 8 /* replicas beyond the least that the front looks at */ };
 
 const char *kv__binding_text(const kv_plan_problem *problem, int binding)
 {
     return binding >= 0                    ? problem->limit[binding].text
-           : binding == KV_BINDING_MEMORY  ? "every request fits the cache"
-           : binding == KV_BINDING_CONTEXT ? "a request fits the model's context"
+           : binding == KV_BINDING_MEMORY  ? "some requests are larger than the cache"
+           : binding == KV_BINDING_CONTEXT ? "no request is completed"
                                            : NULL;
 }
 
@@ -170,6 +171,8 @@ kv_err kv__candidate_relax(kv_candidate *c, const kv_plan_problem *problem, kv_d
 {
     range tried = range_of(c, problem);
     int found;
+    if (c->excluded)
+        return KV_OK;
     tried.search = OF_SERVING;
     if (!problem->fixed_replicas)
         tried.most = problem->most_replicas;
@@ -199,6 +202,10 @@ static kv_err find_binding(kv_candidate *c, const kv_plan_problem *problem, kv_d
     c->binding = c->feasible ? KV_BINDING_NONE : c->sample[c->shown].binding;
     if (!c->feasible && c->binding >= 0 && inaccurate(c, problem))
         c->binding = worst_accuracy(c, problem);
+    const kv_limit *limit = c->binding >= 0 ? &problem->limit[c->binding] : NULL;
+    if (!c->feasible && limit != NULL &&
+        isnan(kv_limit_measure(limit, &c->sample[c->shown].measures)))
+        snprintf(c->why, sizeof c->why, "its %s is not known", limit->metric->name);
     if (c->feasible && c->replicas > 1 && !problem->fixed_replicas) {
         err = ask(c, problem, c->replicas - 1, 1, 1, &at, diag);
         if (err == KV_OK)
@@ -315,10 +322,25 @@ static kv_err find_capacity_ends(kv_candidate *c, const kv_plan_problem *problem
     return err;
 }
 
+/* The front has the least replicas to twice as many: which of them the bisection asked for is an
+ * accident, so all are. */
+static kv_err find_front(kv_candidate *c, const kv_plan_problem *problem, range tried,
+                         kv_diag *diag)
+{
+    kv_err err = KV_OK;
+    int at, more = c->replicas < MOST_MORE ? c->replicas : MOST_MORE;
+    c->widest = c->replicas + more < tried.most ? c->replicas + more : tried.most;
+    for (int n = c->replicas; n <= c->widest && c->feasible && err == KV_OK; n++)
+        err = ask(c, problem, n, 1, 1, &at, diag);
+    return err;
+}
+
 kv_err kv__candidate_search(kv_candidate *c, const kv_plan_problem *problem, kv_diag *diag)
 {
     range tried = range_of(c, problem);
     int found = 0;
+    if (c->excluded)
+        return KV_OK;
     kv_err err = find_replicas(c, problem, 1, tried.least, tried, &found, diag);
     c->feasible = found > 0 && tried.search == ALL_LIMITS;
     if (err == KV_OK)
@@ -329,6 +351,8 @@ kv_err kv__candidate_search(kv_candidate *c, const kv_plan_problem *problem, kv_
         err = find_binding(c, problem, diag);
     if (err == KV_OK)
         err = find_rate(c, problem, diag);
+    if (err == KV_OK)
+        err = find_front(c, problem, tried, diag);
     find_accuracy_ends(c, problem, tried, found);
     return err == KV_OK ? find_capacity_ends(c, problem, tried, diag) : err;
 }

@@ -485,36 +485,29 @@ static int devices_needed(const kv_serving_point *point, kv_capacity_settings se
     return 0;
 }
 
-static kv_err no_room(const kv_serving_point *point, const kv_capacity *capacity,
-                      const kv_capacity_settings *settings, double blocks, const kv_mark *mark,
-                      kv_diag *diag)
+static void tell_no_room(kv_serving_point *point, const kv_capacity *capacity,
+                         const kv_capacity_settings *settings)
 {
-    const kv_serving_config *c = &point->config;
     int devices = devices_needed(point, *settings);
     char advice[64] = "a smaller model";
-    if (devices > c->tensor_parallel)
+    if (devices > point->config.tensor_parallel)
         snprintf(advice, sizeof advice, "tensor_parallel: %d or more", devices);
-    if (c->kv_blocks > 0 || blocks > 4e9)
-        return kv_fail(
-            diag, KV_ERR_INPUT, mark,
-            "kv_blocks: %.0f blocks are left beside the %lld reserved (reserved_blocks); "
-            "expected 1 to 4e9",
-            blocks > 0 ? blocks : 0, c->reserved_blocks);
-    return kv_fail(
-        diag, KV_ERR_INPUT, mark,
-        "%s has no room for the KV cache of %s: of the %.3g GB of each device that may be "
-        "used (memory_utilization), its weights take %.3g, activations %.3g and the "
-        "runtime %.3g; expected %s",
-        point->device->name, point->model->name, capacity->used * 1e-9, capacity->weights * 1e-9,
-        capacity->activations * 1e-9, capacity->reserve * 1e-9, advice);
+    snprintf(point->no_room, sizeof point->no_room,
+             "%s has no room for the KV cache of %s: of the %.3g GB of each device that may be "
+             "used (memory_utilization), its weights take %.3g, activations %.3g and the "
+             "runtime %.3g; expected %s",
+             point->device->name, point->model->name, capacity->used * 1e-9,
+             capacity->weights * 1e-9, capacity->activations * 1e-9, capacity->reserve * 1e-9,
+             advice);
 }
 
 /* blocks = (memory x utilisation - weights / TP - activations - reserve) / bytes per block of the
  * device that has most of its heads. */
-static kv_err find_blocks(kv_serving_point *point, double block_bytes, double stored_share,
-                          const kv_mark *mark, kv_diag *diag)
+static kv_err find_blocks(const kv_serving_plan *plan, kv_serving_point *point, double block_bytes,
+                          double stored_share, kv_diag *diag)
 {
     const kv_serving_config *c = &point->config;
+    kv_mark mark = kv_node_mark(plan->map);
     double group = (double)c->tensor_parallel;
     kv_capacity_settings settings = {.utilization = c->memory_utilization,
                                      .activation_bytes = (double)c->activation_bytes,
@@ -527,10 +520,17 @@ static kv_err find_blocks(kv_serving_point *point, double block_bytes, double st
     double blocks = c->kv_blocks > 0 ? floor((double)c->kv_blocks / stored_share)
                                      : floor(room * group / copies / block_bytes);
     blocks -= (double)c->reserved_blocks;
-    if (blocks < 1 || blocks > 4e9)
-        return no_room(point, &capacity, &settings, blocks, mark, diag);
-    point->settings.kv_blocks = (int64_t)blocks;
-    return KV_OK;
+    point->settings.kv_blocks = blocks < 1 ? 1 : (int64_t)fmin(blocks, 4e9);
+    if (blocks >= 1 && blocks <= 4e9)
+        return KV_OK;
+    if (c->kv_blocks > 0 || blocks > 4e9)
+        return kv_fail(
+            diag, KV_ERR_INPUT, &mark,
+            "kv_blocks: %.0f blocks are left beside the %lld reserved (reserved_blocks); "
+            "expected 1 to 4e9",
+            blocks > 0 ? blocks : 0, c->reserved_blocks);
+    tell_no_room(point, &capacity, &settings);
+    return plan->tells_room ? KV_OK : kv_fail(diag, KV_ERR_INPUT, &mark, "%s", point->no_room);
 }
 
 static kv_err parse_chunk(const kv_serving_plan *plan, int combination, kv_serving_point *point,
@@ -705,10 +705,9 @@ static double block_bytes_of(const kv_serving_point *point, kv_cache_format form
 static kv_err find_memory(const kv_serving_plan *plan, const kv_point_spec *policy,
                           kv_cache_format format, kv_serving_point *point, kv_diag *diag)
 {
-    kv_mark mark = kv_node_mark(plan->map);
     double share = kv__plan_policy_stored(policy, point->model).share;
     double bytes = block_bytes_of(point, format) * share;
-    kv_err err = find_blocks(point, bytes, share, &mark, diag);
+    kv_err err = find_blocks(plan, point, bytes, share, diag);
     if (err != KV_OK)
         return err;
     copy_settings(plan, point, format, bytes);

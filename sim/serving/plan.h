@@ -106,6 +106,7 @@ typedef struct kv_serving_point {
     double keep_fraction;          /* that it is told to keep; NaN: it is told otherwise */
     char *policy, *params;         /* retention policy and its settings as JSON */
     char *settings_json;           /* all other settings, canonical */
+    char no_room[384];             /* why not one block fits; "": some do, or it was an error */
     long long chunk_tokens;        /* 0: whole */
     kv_keep *keep;                 /* settings.keep */
     const kv_retention *retention; /* that made the next; NULL: none did */
@@ -126,6 +127,7 @@ typedef struct kv_serving_plan {
     int faster;               /* combinations of what varies faster than the policies */
     kv_request_spec requests; /* of the first combination: file and format are those of all */
     uint64_t seed;
+    bool tells_room; /* a model that leaves no room for a block is told in the point, no error */
 } kv_serving_plan;
 
 /* Reads the section. Every combination is checked as far as that costs no reading of traces. model
