@@ -511,6 +511,7 @@ kv_err kv_curves_load(kv_results *results, const kv_curve_filter *filter, kv_cur
     if (curves == NULL)
         return kv_fail_memory(diag);
     curves->axis = filter->axis;
+    curves->chunks_given = filter->chunk_count > 1;
     kv_err err = load_run(results, filter->run_id, curves, diag);
     if (err == KV_OK)
         err = check_filter(results, curves->run_id, filter, diag);

@@ -76,6 +76,7 @@ typedef struct kv_curves {
     kv_axis axis;    /* of all footprints, critical ones too */
     kv_curve *curve; /* by task, then as the experiment lists them */
     int curves;
+    bool chunks_given; /* several chunk sizes were asked for by name */
 } kv_curves;
 
 /* What is wanted; zeroed: the latest run, everything, all turns together. The full policy, which

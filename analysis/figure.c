@@ -213,10 +213,17 @@ static void choose(kv_figure *figure, int most)
     if (all <= most)
         return;
     char chunk[24];
-    kv_chunk_text(keep_one_chunk(figure), chunk);
+    if (!figure->curves->chunks_given)
+        kv_chunk_text(keep_one_chunk(figure), chunk);
     bool many = figure->count > most;
     keep_best(figure, most);
     figure->hidden = all - figure->count;
+    if (figure->curves->chunks_given) {
+        snprintf(figure->note, sizeof figure->note,
+                 "Shown: %d of %d curves (least critical footprints); --policy selects others.",
+                 figure->count, all);
+        return;
+    }
     snprintf(figure->note, sizeof figure->note,
              "Shown: %d of %d curves (chunk size %s%s%s); --policy and --chunk-size select others.",
              figure->count, all, chunk, chunk[0] == 'w' ? "" : " or nearest",

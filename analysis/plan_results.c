@@ -5,9 +5,11 @@
 #include "analysis/plan_results.h"
 
 #include "analysis/sql.h"
+#include "analysis/text.h"
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { CHOICE, LIMIT, POINT, CASE, TABLES };
 
@@ -270,7 +272,7 @@ static void tell_case(sqlite3_stmt *row, int number, FILE *out)
                 sqlite3_column_int(row, 2) == 1 ? "" : "s");
 }
 
-kv_err kv_plan_summary(kv_results *results, long long run_id, FILE *out, kv_diag *diag)
+static kv_err tell_all(kv_results *results, long long run_id, FILE *out, kv_diag *diag)
 {
     static const struct {
         const char *sql;
@@ -307,5 +309,24 @@ kv_err kv_plan_summary(kv_results *results, long long run_id, FILE *out, kv_diag
     kv_err err = KV_OK;
     for (size_t p = 0; p < sizeof parts / sizeof parts[0] && err == KV_OK; p++)
         err = each_row(results, run_id, parts[p].sql, parts[p].tell, out, diag);
+    return err;
+}
+
+kv_err kv_plan_summary(kv_results *results, long long run_id, FILE *out, kv_diag *diag)
+{
+    char *text = NULL;
+    size_t bytes;
+    FILE *told = open_memstream(&text, &bytes);
+    kv_err err = told != NULL ? tell_all(results, run_id, told, diag) : KV_OK;
+    if (told == NULL || fclose(told) != 0)
+        err = kv_fail_memory(diag);
+    for (const char *line = text; err == KV_OK && *line;) {
+        size_t length = strcspn(line, "\n");
+        kv__plain_write(line, (int)length, out);
+        line += length;
+        if (*line == '\n')
+            fputc(*line++, out);
+    }
+    free(text);
     return err;
 }

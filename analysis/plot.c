@@ -6,6 +6,7 @@
 
 #include "analysis/gnuplot.h"
 #include "analysis/output.h"
+#include "analysis/text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -73,12 +74,39 @@ static void write_terminal(const kv_plot_options *canvas, FILE *script)
         fprintf(script, "size %d,%d\n", canvas->width, canvas->height);
 }
 
+/* What the font has not is a question mark: PNG and PDF keep shapes, not characters, and without a
+ * font for them these are boxes that hide the rest. */
+static kv_err draw_drawable(FILE *script, int picture, kv_diag *diag)
+{
+    FILE *drawable = tmpfile();
+    char *line = NULL;
+    size_t room = 0;
+    if (drawable == NULL)
+        return kv_fail(diag, KV_ERR_IO, NULL, "cannot write a temporary file");
+    rewind(script);
+    for (ssize_t length; (length = getline(&line, &room, script)) > 0;)
+        for (int i = 0, bytes; i < length; i += bytes) {
+            bytes = kv__character(line + i);
+            bool known = bytes == 0 || kv__drawable(line + i, bytes);
+            bytes = bytes > 0 ? bytes : 1; /* the end of the line */
+            fwrite(known ? line + i : "?", 1, known ? (size_t)bytes : 1, drawable);
+        }
+    kv_err err = ferror(script) || ferror(drawable)
+                     ? kv_fail(diag, KV_ERR_IO, NULL, "cannot write a temporary file")
+                     : kv__gnuplot_run(drawable, picture, diag);
+    free(line);
+    fclose(drawable);
+    return err;
+}
+
 static kv_err draw(kv_results *results, const kv_plot_kind *kind, const kv_plot_options *canvas,
                    FILE *script, int picture, kv_diag *diag)
 {
     write_terminal(canvas, script);
     kv_err err = kind->write(results, canvas, script, diag);
-    return err == KV_OK ? kv__gnuplot_run(script, picture, diag) : err;
+    if (err != KV_OK)
+        return err;
+    return (canvas->format == KV_PLOT_SVG ? kv__gnuplot_run : draw_drawable)(script, picture, diag);
 }
 
 kv_err kv_plot_draw(kv_results *results, const kv_plot_kind *kind, const kv_plot_options *options,

@@ -4,6 +4,8 @@
 
 #include "analysis/rank.h"
 
+#include "analysis/text.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -168,7 +170,8 @@ static void write_line(const line *l, int rank, bool many_chunks, FILE *out)
     fprintf(out, "%9s", kv_axis_name(l->curve->saves));
     write_number(isnan(l->accuracy) ? l->least : l->amount, 100, 8, 1, out);
     write_number(l->critical, 100, 10, 1, out);
-    fprintf(out, "  %s", l->curve->label);
+    fputs("  ", out);
+    kv__plain_write(l->curve->label, (int)strlen(l->curve->label), out);
     kv_chunk_text(l->curve->chunk_tokens, chunk);
     if (many_chunks)
         fprintf(out, ", chunk %s", chunk);

@@ -6,6 +6,7 @@
 #include "analysis/serving_results.h"
 #include "analysis/serving_tables.h"
 #include "analysis/sql.h"
+#include "analysis/text.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -254,7 +255,10 @@ kv_err kv_serving_summary(kv_results *results, long long run_id, FILE *out, kv_d
         print_cell(out, 5, kv__sql_double(statement, 11), 1);
         fprintf(out, " %9lld", sqlite3_column_int64(statement, 12));
         print_cell(out, 8, kv__sql_double(statement, 15), 1);
-        fprintf(out, "  %s\n", sqlite3_column_text(statement, 16));
+        fputs("  ", out);
+        kv__plain_write((const char *)sqlite3_column_text(statement, 16),
+                        sqlite3_column_bytes(statement, 16), out);
+        fputc('\n', out);
     }
     sqlite3_finalize(statement);
     return err == KV_END ? KV_OK : err;

@@ -151,20 +151,6 @@ static void find_widths(grid *g, int width)
 
 /* --- writing ----------------------------------------------------------------------- */
 
-/* Writes text; what a terminal must not see (control characters, broken UTF-8) is a question mark.
- */
-static void write_clean(FILE *out, const char *text, int bytes)
-{
-    for (int i = 0, taken; i < bytes; i += taken) {
-        taken = kv__character(text + i);
-        if (taken > 0 && taken <= bytes - i)
-            fwrite(text + i, 1, (size_t)taken, out);
-        else
-            fputc('?', out);
-        taken = taken ? taken : 1;
-    }
-}
-
 /* Writes text in lines of at most `width` columns, broken at spaces. */
 static void write_wrapped(FILE *out, const char *text, int width)
 {
@@ -175,7 +161,7 @@ static void write_wrapped(FILE *out, const char *text, int width)
         if (column > 0)
             fputc(fits ? ' ' : '\n', out);
         column = column > 0 && fits ? column + 1 + word : word;
-        write_clean(out, text, word);
+        kv__plain_write(text, word, out);
         text += word;
         text += strspn(text, " ");
     }
@@ -199,7 +185,7 @@ static void write_row(const grid *g, int row, int first, int end, FILE *out)
     const char *label = g->label[row];
     int piece = label_piece(label, g->label_width);
     fputs("  ", out);
-    write_clean(out, label, piece);
+    kv__plain_write(label, piece, out);
     fprintf(out, "%*s", g->label_width - piece, "");
     for (int c = first; c < end; c++) {
         char text[CELL];
@@ -211,7 +197,7 @@ static void write_row(const grid *g, int row, int first, int end, FILE *out)
         label += strspn(label, " ");
         piece = label_piece(label, g->label_width - GAP);
         fputs("    ", out);
-        write_clean(out, label, piece);
+        kv__plain_write(label, piece, out);
         fputc('\n', out);
     }
 }
@@ -269,7 +255,7 @@ static void write_saving(const kv_curve *curve, const kv_curve_point *point, FIL
     write_share(out, point->amount[KV_AXIS_PREFILL], 9);
     kv_chunk_text(curve->chunk_tokens, chunk);
     fprintf(out, "%8s  ", chunk);
-    write_clean(out, curve->label, (int)strlen(curve->label));
+    kv__plain_write(curve->label, (int)strlen(curve->label), out);
     if (!isnan(point->keep) && curve->points > 1)
         snprintf(text, sizeof text, ", keep %g", point->keep);
     fprintf(out, "%s\n", text);

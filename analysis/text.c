@@ -54,6 +54,42 @@ kv_direction kv__direction(const char *text, int bytes)
                                                                       : KV_DIRECTION_NONE;
 }
 
+/* Marks that are not seen and act on what stands beside them. */
+static bool turns(const char *text, int bytes)
+{
+    uint32_t c = code_of(text, bytes);
+    return c == 0x200e || c == 0x200f || c == 0x61c ||
+           kv__direction(text, bytes) > KV_DIRECTION_RIGHT;
+}
+
+void kv__plain_write(const char *text, int bytes, FILE *out)
+{
+    for (int i = 0, taken; i < bytes; i += taken) {
+        taken = kv__character(text + i);
+        bool plain = taken > 0 && taken <= bytes - i && !turns(text + i, taken);
+        fwrite(plain ? text + i : "?", 1, plain ? (size_t)taken : 1, out);
+        taken = taken ? taken : 1;
+    }
+}
+
+bool kv__drawable(const char *text, int bytes)
+{
+    static const struct {
+        uint32_t first, last;
+    } has[] = {{0x20, 0x2e9},    {0x300, 0x34f},   {0x38e, 0x3a1},   {0x3a3, 0x525},
+               {0x531, 0x556},   {0x561, 0x587},   {0x5d0, 0x5ea},   {0x621, 0x63a},
+               {0x640, 0x655},   {0x10d0, 0x10fc}, {0x1e00, 0x1efb}, {0x1f20, 0x1f45},
+               {0x1f80, 0x1fb4}, {0x2000, 0x2064}, {0x2074, 0x208e}, {0x2090, 0x209c},
+               {0x20a0, 0x20b5}, {0x210b, 0x2149}, {0x2150, 0x2185}, {0x2190, 0x2311},
+               {0x2500, 0x269c}, {0x2701, 0x2701}, {0x2761, 0x2794}, {0x27f0, 0x28ff},
+               {0x384, 0x38a},   {0x38c, 0x38c},   {0xfffd, 0xfffd}};
+    uint32_t c = code_of(text, bytes);
+    bool any = false;
+    for (size_t i = 0; i < sizeof has / sizeof has[0]; i++)
+        any = any || (c >= has[i].first && c <= has[i].last);
+    return any;
+}
+
 double kv__text_width(const char *text, double size)
 {
     static const short advance[] = {

@@ -5,7 +5,7 @@
 # a script or markup, wrong input and a missing gnuplot leave a message and no file,
 # no text of a picture meets another. Not checked: how a picture looks otherwise.
 . "$srcdir/tests/tap.sh"
-plan=61
+plan=65
 
 no_gnuplot()
 {
@@ -75,7 +75,7 @@ check 'no such format' fails 2 'FILE.svg, FILE.png or FILE.pdf' \
     "$KVSIM" plot "$db" curve -o none.jpg
 check 'no such chunk size' fails 2 "'12k' is no value for --chunk-size" \
     "$KVSIM" plot "$db" curve --chunk-size 12k -o none.svg
-check 'no such size' fails 2 "no value for --size" "$KVSIM" plot "$db" curve --size 10x10
+check 'no such size' fails 2 "no value for --size (expected WIDTHxHEIGHT from" "$KVSIM" plot "$db" curve --size 10x10
 check 'an argument is missing' fails 2 'expected RESULTS.db and a kind' "$KVSIM" plot "$db"
 if ! command -v gnuplot > /dev/null; then
     skip_to $plan 'gnuplot is not installed'
@@ -124,6 +124,22 @@ check 'an axis has a name' fails 2 "'size' is no value for --axis" \
     "$KVSIM" plot bytes.db curve --axis size -o none.svg
 "$KVSIM" plan -q -o sets.db "$srcdir/examples/plan.yaml" || exit 1
 check 'pareto: cost and latency' drawn pareto sets.db pareto
+named() {
+    "$PYTHON3" -c 'import sqlite3, sys
+with sqlite3.connect(sys.argv[1]) as d:
+    d.execute("UPDATE plan_choice SET label = replace(label, \"full\", ?)", (sys.argv[2],))' "$1" "$2" &&
+        "$KVSIM" plot "$1" pareto -o "$2.png" && "$KVSIM" plot "$1" pareto -o "$2.svg"
+}
+cp sets.db signs.db
+cp sets.db kanji.db
+named signs.db 日本語 && named kanji.db 漢字表 || exit 1
+check 'characters that the font has not are drawn alike' cmp 日本語.png 漢字表.png
+check 'and are text in SVG' grep -q 日本語 日本語.svg
+check 'a point without a timeline is named' fails 2 'no timeline of point 99 is in it' \
+    "$KVSIM" plot sets.db timeline --point 99 -o none.svg
+check 'two chunk sizes are both drawn' sh -c '"$1" plot "$2" curve --run 1 --chunk-size 32 \
+    --chunk-size 128 -o two.svg && grep -q "chunk 32" two.svg && grep -q "chunk 128" two.svg' - \
+    "$KVSIM" sets.db
 font=$(fc-match -f '%{file}' 'DejaVu Sans:style=Book' 2> /dev/null)
 case $font in
     *DejaVuSans.ttf)

@@ -84,10 +84,33 @@ static void directions_end_with_their_text(void **state)
         }
 }
 
+/* For a terminal what would act on it is a question mark; text itself stays, whatever its script.
+ */
+static void terminals_get_plain_text(void **state)
+{
+    static const char *const plain[][2] = {
+        {"plain", "plain"},
+        {"\xc3\xa9\xe4\xb8\xad" SHALOM, "\xc3\xa9\xe4\xb8\xad" SHALOM},
+        {"a" RLO "b" PDF "c" LRI FSI PDI, "a?b?c???"},
+        {"\xe2\x80\x8e\xe2\x80\x8f\xd8\x9c.", "???."},
+        {"\x1b[31m\n\xff", "?[31m??"}};
+    for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++) {
+        char *text = NULL;
+        size_t bytes = 0;
+        FILE *out = open_memstream(&text, &bytes);
+        assert_non_null(out);
+        kv__plain_write(plain[i][0], (int)strlen(plain[i][0]), out);
+        assert_int_equal(fclose(out), 0);
+        assert_string_equal(text, plain[i][1]);
+        free(text);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(characters_are_told_from_bytes),
-                                       cmocka_unit_test(directions_end_with_their_text)};
+                                       cmocka_unit_test(directions_end_with_their_text),
+                                       cmocka_unit_test(terminals_get_plain_text)};
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,6 +8,7 @@
 #include "analysis/sql.h"
 
 #include <math.h>
+#include <string.h>
 #include <stdlib.h>
 
 static kv_err write_timeline(kv_results *results, const kv_plot_options *canvas, FILE *script,
@@ -91,7 +92,8 @@ static kv_err find_tiers(kv_results *results, long long point, tiers *out, kv_di
 /* "KV in use in gpu, of 55.1 GiB". */
 static void tier_title(const tiers *t, int tier, char *out, size_t bytes)
 {
-    int end = snprintf(out, bytes, "KV in use in %s", t->name[tier]);
+    const char *what = strcmp(t->name[tier], "gpu") == 0 ? "KV in use" : "KV held";
+    int end = snprintf(out, bytes, "%s in %s", what, t->name[tier]);
     if (t->capacity_bytes[tier] > 0 && end > 0 && (size_t)end < bytes)
         snprintf(out + end, bytes - (size_t)end, ", of %.3g GiB", t->capacity_bytes[tier] / GIB);
 }
@@ -200,7 +202,11 @@ static kv_err write_timeline(kv_results *results, const kv_plot_options *canvas,
         results, canvas, "EXISTS (SELECT 1 FROM timeline t WHERE t.point_id = p.id)", &list, diag);
     if (err != KV_OK)
         return err;
-    if (list.items == 0)
+    if (list.items == 0 && canvas->point > 0)
+        err = kv_fail(diag, KV_ERR_INPUT, &mark,
+                      "no timeline of point %lld is in it, or the run has fewer points",
+                      (long long)canvas->point - 1);
+    else if (list.items == 0)
         err = kv_fail(diag, KV_ERR_INPUT, &mark,
                       "no timeline is in it; run the experiment with `timeline: 10s` or so under "
                       "`serving`");

@@ -62,6 +62,14 @@ static bool parse_size(const char *text, int *width, int *height)
            *width >= 300 && *height >= 200 && *width <= 20000 && *height <= 20000;
 }
 
+/* An option's name, with what it takes where that is not plain. */
+static const char *expected(int option)
+{
+    return option == 'o'    ? "output (expected FILE.svg, FILE.png or FILE.pdf)"
+           : option == SIZE ? "size (expected WIDTHxHEIGHT from 300x200 to 20000x20000)"
+                            : options[option - 256].name;
+}
+
 /* Takes one option; false after a message if it is wrong. */
 static bool take_option(const kv_command *self, int option, plot_request *request)
 {
@@ -117,9 +125,7 @@ static bool take_option(const kv_command *self, int option, plot_request *reques
         return false;
     }
     if (!good)
-        kv__usage_error(self, "'%s' is no value for --%s", optarg,
-                        option == 'o' ? "output (expected FILE.svg, FILE.png or FILE.pdf)"
-                                      : options[option - 256].name);
+        kv__usage_error(self, "'%s' is no value for --%s", optarg, expected(option));
     return good;
 }
 
