@@ -6,6 +6,7 @@
 #include "policies/retention.h"
 #include "sim/base/json.h"
 #include "sim/commands/trace.h"
+#include "sim/commands/trace_suffices.h"
 #include "traces/attention.h"
 #include "traces/h5.h"
 
@@ -206,7 +207,42 @@ static void print_needs(const summary *s, FILE *out)
     }
 }
 
-static void print_text(const summary *s, FILE *out)
+/* What is to be said of policies, and how far that has come. */
+typedef struct saying {
+    FILE *out;
+    kv_family family;
+    int said;
+} saying;
+
+static void take_name(void *closure, const kv_method *method, const char *lacks)
+{
+    saying *s = closure;
+    if (lacks == NULL && method->family == s->family)
+        fprintf(s->out, "%s %s", s->said++ ? "," : "", method->name);
+}
+
+static void take_lack(void *closure, const kv_method *method, const char *lacks)
+{
+    saying *s = closure;
+    if (lacks != NULL)
+        fprintf(s->out, "  lacks, for %s: %s\n", method->name, lacks);
+}
+
+/* Policies with their default settings, first those that can run. */
+static kv_err print_policies(const summary *s, FILE *out, kv_diag *diag)
+{
+    kv_err err = KV_OK;
+    for (int f = 0; f < KV_FAMILIES && err == KV_OK; f++) {
+        saying names = {.out = out, .family = (kv_family)f};
+        fprintf(out, "  suffices for the %s policies", kv_family_name(names.family));
+        err = kv__trace_suffices(s->attention, take_name, &names, diag);
+        fputs(names.said > 0 ? "\n" : " none\n", out);
+    }
+    saying lacks = {.out = out};
+    return err == KV_OK ? kv__trace_suffices(s->attention, take_lack, &lacks, diag) : err;
+}
+
+static kv_err print_text(const summary *s, FILE *out, kv_diag *diag)
 {
     const kv_shape *m = s->shape;
     fprintf(out,
@@ -216,6 +252,7 @@ static void print_text(const summary *s, FILE *out)
     print_groups(s, out);
     print_storage(s, out);
     print_needs(s, out);
+    return print_policies(s, out, diag);
 }
 
 /* --- For programs ----------------------------------------------------------------------------- */
@@ -261,7 +298,21 @@ static void json_storage(const kv_storage *t, FILE *out)
     fputc('}', out);
 }
 
-static void print_json(const summary *s, FILE *out)
+static void take_json(void *closure, const kv_method *method, const char *lacks)
+{
+    saying *s = closure;
+    fputs(s->said++ ? ",{" : "{", s->out);
+    json_text(s->out, "name", method->name);
+    fprintf(s->out, ",\"group\":\"%s\",\"suffices\":%s,\"lacks\":", kv_family_name(method->family),
+            lacks == NULL ? "true" : "false");
+    if (lacks != NULL)
+        kv_json_string(lacks, s->out);
+    else
+        fputs("null", s->out);
+    fputc('}', s->out);
+}
+
+static kv_err print_json(const summary *s, FILE *out, kv_diag *diag)
 {
     const kv_shape *m = s->shape;
     fputc('{', out);
@@ -289,7 +340,11 @@ static void print_json(const summary *s, FILE *out)
     for (int i = 0; i < NEEDS; i++)
         fprintf(out, "%s\"%s\":%s", i ? "," : "", needs[i].name,
                 s->met & needs[i].flag ? "true" : "false");
-    fputs("}}\n", out);
+    fputs("},\"policies\":[", out);
+    saying all = {.out = out};
+    kv_err err = kv__trace_suffices(s->attention, take_json, &all, diag);
+    fputs("]}\n", out);
+    return err;
 }
 
 static kv_err info(const char *path, const kv_trace_options *options, FILE *out, kv_diag *diag)
@@ -301,7 +356,7 @@ static kv_err info(const char *path, const kv_trace_options *options, FILE *out,
     summary s;
     err = summarise(path, attention, &s, diag);
     if (err == KV_OK)
-        (options->json ? print_json : print_text)(&s, out);
+        err = (options->json ? print_json : print_text)(&s, out, diag);
     free(s.group);
     kv_attention_close(attention);
     return err;
