@@ -151,6 +151,22 @@ static void deepest_leaves_first(void **state)
     kv_block_cache_free(cache);
 }
 
+/* Memory that others need takes blocks from a cache that is not full: three newcomers of s3-fifo, all
+ * used twice more, leave nonetheless, in the order in which they came. */
+static void a_cache_that_is_not_full_gives_way(void **state)
+{
+    kv_block_cache *cache = cache_of(kv_replacement_find("s3-fifo"), 100);
+    kv_evicted evicted;
+    for (uint64_t i = 0; i < 9; i++)
+        use(cache, (kv_access){.key = i % 3 + 1}, NULL);
+    for (uint64_t key = 1; key <= 3; key++) {
+        assert_true(kv_block_cache_evict(cache, NULL, &evicted));
+        assert_int_equal(evicted.key, key);
+    }
+    assert_false(kv_block_cache_evict(cache, NULL, &evicted));
+    kv_block_cache_free(cache);
+}
+
 /* --- Against the slow versions ----------------------------------------------------- */
 
 static void agree(const kv_replacement *policy, int capacity, const workload *w)
@@ -235,7 +251,8 @@ static void act(kv_block_cache *cache, pins *held, const workload *w, int i, uin
         kv_block_cache_unpin(cache, kv_block_cache_find(cache, held->key[h]));
         held->key[h] = held->key[--held->count];
     } else if (kind == 8) {
-        kv_block_cache_evict(cache, NULL, &evicted);
+        bool any = kv_block_cache_count(cache) > kv_block_cache_pinned(cache);
+        assert_int_equal(kv_block_cache_evict(cache, NULL, &evicted), any);
     } else if (kind == 9 && err == KV_OK) {
         bool pinned = false;
         for (int h = 0; h < held->count; h++)
@@ -341,6 +358,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hand_worked),
         cmocka_unit_test(deepest_leaves_first),
+        cmocka_unit_test(a_cache_that_is_not_full_gives_way),
         cmocka_unit_test(agree_with_slow_versions),
         cmocka_unit_test(never_above_belady),
         cmocka_unit_test(unlimited_keeps_all),

@@ -97,9 +97,11 @@ static uint32_t victim_of_small(s3_fifo *s)
 static uint32_t victim(void *state, const kv_access *incoming)
 {
     s3_fifo *s = state;
-    bool small_first = s->base.queues.queue[KV__NEWCOMERS].length >= s->small_blocks;
-    uint32_t slot = small_first ? victim_of_small(s) : victim_of_main(s);
-    if (slot != KV_NO_SLOT)
-        return slot;
-    return small_first ? victim_of_main(s) : victim_of_small(s);
+    uint32_t slot = KV_NO_SLOT;
+    if (s->base.queues.queue[KV__NEWCOMERS].length < s->small_blocks)
+        slot = victim_of_main(s);
+    if (slot == KV_NO_SLOT)
+        slot = victim_of_small(s);
+    /* Where all newcomers were used enough, they are in the main queue now. */
+    return slot != KV_NO_SLOT ? slot : victim_of_main(s);
 }
