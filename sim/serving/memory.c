@@ -134,23 +134,25 @@ static bool is_resident(const kv__memory *memory, const kv__live *live, int32_t 
     return kv_block_cache_find(memory->cache, kv__block_key(live, index)) != KV_NO_SLOT;
 }
 
-/* Whether all tokens of a block are among the first so many. */
-static bool is_within(const kv__memory *memory, int32_t index, int64_t tokens)
+/* Whether all tokens of a block are among the first so many. Of the block at the end of a prompt,
+ * if the trace names it, those of the prompt: answers are none of what its name stands for. */
+static bool is_within(const kv__memory *memory, const kv__live *live, int32_t index, int64_t tokens)
 {
-    return (index + (int64_t)1) * memory->block_tokens <= tokens;
+    int64_t end = (index + (int64_t)1) * memory->block_tokens;
+    return (index < live->named && end > live->prompt_tokens ? live->prompt_tokens : end) <= tokens;
 }
 
 /* Found at admission behind a hole that is loaded. */
 static bool is_found(const kv__memory *memory, const kv__live *live, int32_t index)
 {
     return (int64_t)index * memory->block_tokens >= live->load_from &&
-           is_within(memory, index, live->load_to) && is_resident(memory, live, index);
+           is_within(memory, live, index, live->load_to) && is_resident(memory, live, index);
 }
 
 kv_err kv__memory_hold(kv__memory *memory, kv__live *live, int32_t index)
 {
     bool named = memory->cache != NULL && index < live->named;
-    bool full = is_within(memory, index, (int64_t)live->computed_tokens + live->scheduled);
+    bool full = is_within(memory, live, index, (int64_t)live->computed_tokens + live->scheduled);
     kv_err err = KV_OK;
     if (index < live->named)
         live->slot[index] = KV_NO_SLOT;
@@ -169,7 +171,7 @@ kv_err kv__memory_name(kv__memory *memory, kv__live *live)
     kv_err err = KV_OK;
     if (memory->cache == NULL)
         return KV_OK;
-    for (; err == KV_OK && live->filed < end && is_within(memory, live->filed, tokens);
+    for (; err == KV_OK && live->filed < end && is_within(memory, live, live->filed, tokens);
          live->filed++) {
         if (live->slot[live->filed] != KV_NO_SLOT || is_resident(memory, live, live->filed))
             continue;
@@ -219,7 +221,7 @@ kv_err kv__memory_grow(kv__memory *memory, kv__live *live, int32_t tokens)
 static kv_err let_go_private(kv__memory *memory, const kv__live *live, int32_t index, bool keep)
 {
     memory->private_ -= memory->block_pages;
-    if (memory->cache == NULL || !is_within(memory, index, live->computed_tokens))
+    if (memory->cache == NULL || !is_within(memory, live, index, live->computed_tokens))
         return KV_OK;
     if (index < live->named)
         return memory->idle_order || !is_resident(memory, live, index)
