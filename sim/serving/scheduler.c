@@ -54,6 +54,7 @@ static int64_t least(int64_t a, int64_t b)
 void kv__replica_enqueue(kv__replica *replica, kv__live *live)
 {
     kv__line_append(&replica->waiting, live);
+    replica->stirred = true;
     replica->pending_tokens += live->prompt_tokens + live->output_tokens;
 }
 
@@ -697,6 +698,7 @@ kv_err kv__replica_schedule(kv__replica *replica, int64_t time_ns)
     assert(!plan->active);
     replica->time_ns = time_ns;
     replica->wake_ns = INT64_MAX;
+    replica->stirred = false;
     for (int32_t i = 0; i < replica->running_count; i++)
         replica->running[i]->scheduled = 0;
     kv_err err = run_running(replica, &budget, &preempted);

@@ -276,7 +276,11 @@ static kv_err schedule_idle(kv__loop *loop, int64_t time_ns)
         kv__replica *replica = &loop->replica[r];
         bool work =
             replica->running_count > 0 || replica->waiting.count > 0 || replica->resumed.count > 0;
-        if (!replica->plan.active && work)
+        /* All that run wait for a load: what happens elsewhere, which jumps need not see, is no
+         * reason to look again. */
+        bool loads = replica->running_count > 0 && !replica->stirred &&
+                     replica->wake_ns < INT64_MAX && replica->wake_ns > time_ns;
+        if (!replica->plan.active && work && !loads)
             err = kv__replica_schedule(replica, time_ns);
     }
     return err;
