@@ -121,6 +121,29 @@ def test_sample_at_end(folder):
               done.returncode == 0 and used[1] == 8 * 16 * 131072, (done.stderr, used))
 
 
+def test_host_links(folder):
+    """Written through, 100 blocks of 16 tokens of 131,072 bytes go over PCIe 4.0 x16, 31.5 GB/s, of each
+    device: with 4 devices in a quarter of the time; 16 devices hold each of the 8 KV heads twice, so in an
+    eighth. A bandwidth that is written is as it is."""
+    write(folder, "links.csv", "arrival,prompt,output,blocks\n0,1600,2,%s\n" % " ".join(map(str, range(1, 101))))
+    path = write(folder, "links.yaml", "model: llama-3.1-8b\nserving:\n"
+                 "  requests: {file: links.csv, format: csv, block_tokens: 16}\n  device: rtx-4090\n"
+                 "  kv_blocks: 200\n  tensor_parallel: [1, 4, 16]\n"
+                 "  tiers: {cpu: {capacity: 8GiB, write: through, latency: 0s}}\n")
+    for given, times in ((None, (1, 4, 8)), ("31.5GB/s", (1, 1, 1))):
+        out = os.path.join(folder, "links%d.db" % times[1])
+        more = ["--set", "serving.tiers={cpu: {capacity: 8GiB, write: through, bandwidth: %s}}" % given]
+        done = kvsim("run", path, "-q", "-o", out, *(more if given else []))
+        busy = [r["busy_s"] for r in rows(out, "SELECT busy_s FROM tier_stat WHERE tier = 'cpu' ORDER BY point_id")]
+        want = [100 * 16 * 131072 / 31.5e9 / n for n in times]
+        check("host links of all devices" if given is None else "a link as written",
+              len(busy) == 3 and all(abs(b / w - 1) < 1e-3 for b, w in zip(busy, want)),
+              (done.stderr, busy, want))
+    done = kvsim("run", path, "-o", os.path.join(folder, "formats.db"), "--set",
+                 "serving.kv_dtype=[bf16, fp8]")
+    check("one kv_blocks for several formats is warned of", "every kv_dtype" in done.stderr, done.stderr)
+
+
 def test_tiers(folder):
     """A larger tier means more hits and a shorter wait for the first token; bytes and times agree."""
     out = os.path.join(folder, "tiers.db")
@@ -607,6 +630,7 @@ def test_home(folder):
 with tempfile.TemporaryDirectory() as work:
     test_examples(work)
     test_hours(work)
+    test_host_links(work)
     test_sample_at_end(work)
     test_tiers(work)
     test_swap(work)

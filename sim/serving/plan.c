@@ -639,6 +639,15 @@ static kv_err find_link(const kv_node *tiers, const kv_tier_config *c, int t, in
                    kv_node_key(tiers, t), c->link);
 }
 
+/* Bytes per second at which a replica's devices together copy what a tier named cpu holds, each its
+ * own part over its own link. A block's bytes count once: what stands on several devices (the KV
+ * heads of which there are fewer than devices, latents) each of them copies. */
+static double host_bandwidth(const kv_serving_point *point)
+{
+    int devices = (int)point->config.tensor_parallel;
+    return point->device->host_link.bandwidth * devices / kv_model_kv_copies(point->model, devices);
+}
+
 static kv_err copy_tiers(const kv_serving_plan *plan, kv_serving_point *point, kv_diag *diag)
 {
     const kv_node *tiers = kv_node_find(plan->map, "tiers");
@@ -652,7 +661,9 @@ static kv_err copy_tiers(const kv_serving_plan *plan, kv_serving_point *point, k
         bool is_host = strcmp(kv_node_key(tiers, t), "cpu") == 0;
         const kv_link *host = is_host ? &point->device->host_link : NULL;
         kv_mark mark = kv_node_mark(kv_node_at(tiers, t));
-        double bandwidth = c->bandwidth > 0 ? c->bandwidth : host != NULL ? host->bandwidth : 0;
+        double bandwidth = c->bandwidth > 0 ? c->bandwidth
+                           : host != NULL   ? host_bandwidth(point)
+                                            : 0;
         long long latency = c->latency_ns >= 0 ? c->latency_ns
                             : host != NULL     ? host->latency_ns
                                                : 0;

@@ -454,6 +454,20 @@ kv_err kv_serving_note_trace(const kv_serving_plan *plan, kv_run *run, kv_diag *
                         : err;
 }
 
+/* A block count that was measured with one number format stands for several. */
+static void warn_of_formats(const kv_serving_plan *plan, const kv_serving_run_options *options)
+{
+    const kv_node *dtype = kv_node_find(plan->map, "kv_dtype");
+    const kv_node *blocks = kv_node_find(plan->map, "kv_blocks");
+    if (options->warn == NULL || dtype == NULL || blocks == NULL ||
+        kv_node_get_kind(dtype) != KV_NODE_LIST || kv_node_count(dtype) < 2 ||
+        kv_node_get_kind(blocks) == KV_NODE_LIST)
+        return;
+    options->warn(options->warn_closure,
+                  "kv_blocks is the same for every kv_dtype of the list, although smaller numbers "
+                  "leave room for more blocks; leave it out to have them computed");
+}
+
 kv_err kv_serving_run_plan(const kv_serving_plan *plan, kv_run *run,
                            const kv_serving_run_options *options, kv_diag *diag)
 {
@@ -466,6 +480,7 @@ kv_err kv_serving_run_plan(const kv_serving_plan *plan, kv_run *run,
         err = kv_serving_rows_open(run, plan->combinations, &c.rows, diag);
     if (err != KV_OK)
         return err;
+    warn_of_formats(plan, options);
     int *number = calloc((size_t)plan->combinations + 1, sizeof *number);
     pthread_mutex_init(&c.lock, NULL);
     pthread_cond_init(&c.changed, NULL);
