@@ -49,7 +49,7 @@ says 'a policy shows its presets' 0 'window=64' "$KVSIM" list policies snapkv
 says 'models' 0 '^llama-3.1-8b' "$KVSIM" list models
 # 32 layers x 8 heads x 128 x 2 (keys, values) x 2 bytes = 131072
 says 'a model shows its bytes' 0 'KV per token *131072 bytes$' "$KVSIM" list models llama-3.1-8b
-says 'a device shows its memory' 0 'memory *80 GiB$' "$KVSIM" list devices h100-sxm
+says 'a device shows its memory' 0 'memory *79.6474609375 GiB$' "$KVSIM" list devices h100-sxm
 says 'a trace format shows its columns' 0 'Parameters in columns' "$KVSIM" list traces csv
 says 'an unknown kind' 2 "did you mean 'policies'" "$KVSIM" list polices
 says 'an unknown name' 2 "did you mean 'snapkv'" "$KVSIM" list policies snapvk

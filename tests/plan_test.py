@@ -201,7 +201,7 @@ def front_of(points, limits):
 
 def test_front(folder, out):
     for path, limits, size in ((out, LIMITS, 3), (os.path.join(folder, "policies.db"),
-                                               {"ttft_p99": 5, "tpot_p99": 0.15}, 9)):
+                                               {"ttft_p99": 5, "tpot_p99": 0.15}, 10)):
         points = rows(path, "SELECT * FROM plan_point")
         front = front_of(points, limits)
         key = sorted((p["choice_id"], p["replicas"]) for p in front)
@@ -426,7 +426,7 @@ def test_no_room(folder):
     left = {f["device"]: [float(re.search(p, f["binding"])[1]) for p in (
         r"of the (\S+) GB", r"weights take ([0-9.]+)")] for f in found if f["parallel"] == 1
         and f["verdict"] == "infeasible" and f["replicas"] == 0 and f["binding"].startswith("does not fit: ")}
-    wanted = {"l40s": (0.9 * 48 * 1.073741824, 141.1), "h100-sxm": (0.9 * 80 * 1.073741824, 141.1)}
+    wanted = {"l40s": (0.9 * 46068 * 1.048576e-3, 141.1), "h100-sxm": (0.9 * 81559 * 1.048576e-3, 141.1)}
     check("it is told what it lacks", left.keys() == wanted.keys() and all(
         math.isclose(x, y, rel_tol=5e-3) for d in wanted for x, y in zip(left[d], wanted[d])), (left, wanted))
     check("the others are ranked", sorted(f["rank"] for f in found if f["parallel"] == 4) == [1, 2], found)
