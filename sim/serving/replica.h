@@ -70,7 +70,7 @@ typedef struct kv__tier {
 struct kv__replica {
     kv__server *server;
     kv__tier tier[KV_MOST_TIERS];
-    int64_t time_ns; /* of the schedule under way */
+    int64_t time_ns; /* of the schedule under way, or of the end of the plan that is finished */
     int64_t wake_ns; /* with no step under way: when something loaded arrives; INT64_MAX: nothing */
     bool stirred;    /* since the last schedule a request has come or a plan has ended */
     int64_t copied_ns; /* when all that had to leave the GPU is copied: its memory is free */

@@ -307,6 +307,7 @@ static kv_err finish(kv__replica *replica)
     __int128 fine = plan->start_fine + plan_time(plan, plan->ramp.steps);
     plan->active = false;
     replica->stirred = true;
+    replica->time_ns = plan->end_ns; /* when what is let go leaves */
     replica->now_ns = plan->end_ns;
     replica->now_fine = (int64_t)(fine & (((int64_t)1 << KV_FINE_BITS) - 1));
     kv__home_move(replica);
