@@ -217,11 +217,12 @@ static void conversations(void **state)
         "\"\"},"
         "{\"role\": \"assistant\", \"content\": \"1\"}]},"
         "{\"conversations\": []} ]\n";
-    request_list l =
-        read_text("g.json", text, NULL,
-                  "session_arrivals=even session_rate=1 think_time=300ms block_tokens=4");
+    request_list l = read_text(
+        "g.json", text, NULL,
+        "session_arrivals=even session_rate=1 think_time=300ms block_tokens=4 on_error=skip");
     assert_string_equal(l.message, "");
     assert_int_equal(l.count, 3);
+    assert_int_equal(l.counts.skipped, 1); /* the last has no turn */
     const kv_request *r = l.request;
     assert_int_equal(r[0].prompt_tokens, 2);
     assert_int_equal(r[0].output_tokens, 7);
@@ -244,7 +245,10 @@ static void conversations(void **state)
     } bad[] = {{"[", "x:1: not JSON: expected a value"},
                {"{}", "x:1: not JSON: expected an array"},
                {"[{}", "x:1: not JSON: expected the rest of a value"},
-               {"[{\"messages\": []}\n{}]", "x:2: not JSON: expected ',' or ']'"},
+               {"[{\"messages\": [{\"role\": \"user\", \"tokens\": 1}, {\"role\": \"assistant\", "
+                "\"tokens\": 1}]}\n{}]",
+                "x:2: not JSON: expected ',' or ']'"},
+               {"[\n{\"messages\": []}]", "x:2: a conversation without a turn"},
                {"[] x", "x:1: not JSON: expected nothing behind the array"},
                {"[\n{}]", "x:2: neither 'conversations' nor 'messages'"},
                {"[{\"messages\": [{\"role\": \"user\"}]}]", "x:1: message 0: neither 'value'"},

@@ -214,27 +214,28 @@ static kv_err read_conversation(sharegpt *s, const json_t *item, const kv_mark *
         snprintf(r.place.within, sizeof r.place.within, "message %zu: ", i);
         err = read_message(s, json_array_get(messages, i), &r, out, diag);
     }
+    if (err == KV_OK && out->turns == 0)
+        err = kv_fail(diag, KV_ERR_INPUT, mark,
+                      "a conversation without a turn: expected a message of the user and an answer "
+                      "behind it; `on_error: skip` passes over it and counts it");
     return err;
 }
 
-/* The next conversation that has an answer. */
+/* The next conversation. */
 static kv_err load(void *closure, kv__session *out, kv_diag *diag)
 {
     sharegpt *s = closure;
-    kv_err err = KV_OK;
-    while (err == KV_OK && out->turns == 0) {
-        size_t bytes;
-        kv_mark mark;
-        json_t *item = NULL;
-        err = kv__json_item(&s->items, s->env.text, &bytes, &mark, diag);
-        if (err != KV_OK)
-            return err;
-        err = kv__json_parse(s->items.buffer, bytes, &mark, &item, diag);
-        if (err == KV_OK)
-            err = read_conversation(s, item, &mark, out, diag);
-        json_decref(item);
-        s->conversations++;
-    }
+    size_t bytes;
+    kv_mark mark;
+    json_t *item = NULL;
+    kv_err err = kv__json_item(&s->items, s->env.text, &bytes, &mark, diag);
+    if (err != KV_OK)
+        return err;
+    err = kv__json_parse(s->items.buffer, bytes, &mark, &item, diag);
+    if (err == KV_OK)
+        err = read_conversation(s, item, &mark, out, diag);
+    json_decref(item);
+    s->conversations++;
     return err;
 }
 
