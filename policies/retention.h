@@ -272,6 +272,8 @@ kv_err kv_retention_check(const kv_retention *policy, const void *config, const 
 long long kv_quota_amount(const kv_retention_config *config, const kv_quota_query *query);
 /* The default quota: the amount, plus the window unless it is inside the budget, at most all. */
 long long kv_quota_uniform(const void *config, const kv_quota_query *query);
+/* `pins` of policies whose scores alone say what stays. */
+kv_pins kv_pins_none(const void *config, const kv_quota_query *query, long long total);
 /* The share `keep` of n, rounded as the settings say; of a budget, as many as fit into it. */
 long long kv_quota_share(const kv_retention_config *config, double n, double budget);
 /* Observers, quota and pins of any policy: the policy's own slot or the default. */

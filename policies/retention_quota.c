@@ -49,6 +49,11 @@ long long kv_quota_amount(const kv_retention_config *config, const kv_quota_quer
     return kept_of(config, n, query->published);
 }
 
+kv_pins kv_pins_none(const void *config, const kv_quota_query *query, long long total)
+{
+    return (kv_pins){0, 0};
+}
+
 long long kv_quota_uniform(const void *config, const kv_quota_query *query)
 {
     const kv_retention_config *c = config;

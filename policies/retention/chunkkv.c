@@ -62,11 +62,6 @@ static long long quota(const void *config, const kv_quota_query *query)
     return tokens < query->candidates ? tokens : query->candidates;
 }
 
-static kv_pins pins(const void *config, const kv_quota_query *query, long long total)
-{
-    return (kv_pins){0, 0}; /* the window is safe by its score */
-}
-
 /* Sum over all KV heads of their window scores, the window's own set above them all. */
 static void sum_heads(const kv_event *event, double *out)
 {
@@ -136,7 +131,7 @@ KV_RETENTION_DEFINE(chunkkv) = {
     .claims = KV_NESTED,
     .observers = observers,
     .quota = quota,
-    .pins = pins,
+    .pins = kv_pins_none, /* the window is safe by its score */
     .score = score,
     .resize = resize,
 };

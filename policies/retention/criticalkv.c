@@ -62,11 +62,6 @@ static unsigned needs_of(const void *config)
     return c->norm == VALUE ? KV_NEEDS_VALUES : KV_NEEDS_EXTRA << KV_EXTRA_VALUE_OUT;
 }
 
-static kv_pins pins(const void *config, const kv_quota_query *query, long long total)
-{
-    return (kv_pins){0, 0}; /* the window is safe by its score */
-}
-
 /* How much a value can move the output: averaged over the group, whose projections differ. */
 static double value_size(const kv_event *event, int32_t position)
 {
@@ -118,6 +113,6 @@ KV_RETENTION_DEFINE(criticalkv) = {
     .claims = KV_COUNTS_FIXED,
     .needs_of = needs_of,
     .observers = observers,
-    .pins = pins,
+    .pins = kv_pins_none, /* the window is safe by its score */
     .score = score,
 };
