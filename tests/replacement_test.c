@@ -151,8 +151,8 @@ static void deepest_leaves_first(void **state)
     kv_block_cache_free(cache);
 }
 
-/* Memory that others need takes blocks from a cache that is not full: three newcomers of s3-fifo, all
- * used twice more, leave nonetheless, in the order in which they came. */
+/* Memory that others need takes blocks from a cache that is not full: three newcomers of s3-fifo,
+ * all used twice more, leave nonetheless, in the order in which they came. */
 static void a_cache_that_is_not_full_gives_way(void **state)
 {
     kv_block_cache *cache = cache_of(kv_replacement_find("s3-fifo"), 100);
