@@ -104,7 +104,7 @@ static void every_type_and_storage_is_read(void **state)
                                         GEN_CHUNKED | GEN_GZIP | GEN_FLETCHER,
                                         GEN_CHUNKED | GEN_FLETCHER,
                                         GEN_CHUNKED | GEN_NBIT /* left to HDF5 */};
-    for (int i = 0; i < 7 * 8; i += kv_stride(5)) {
+    for (int i = 0; i < 7 * 8; i += kv_stride(11)) {
         kv_gen gen = kv_gen_default();
         gen.storage = storages[i / 8];
         gen.f32 = i & 1;
@@ -132,7 +132,7 @@ static void shapes_and_samples_are_read(void **state)
         int heads, kv_heads, head_dim, tokens, row_step, user_block;
     } cases[] = {{1, 1, 1, 1, 1, 0},   {8, 1, 3, 33, 1, 512}, {6, 6, 16, 17, 5, 0},
                  {4, 2, 5, 129, 7, 0}, {2, 1, 64, 16, 1, 0},  {3, 1, 7, 31, 1, 2048}};
-    for (int i = 0; i < 6 * 4; i += kv_stride(5)) {
+    for (int i = 0; i < 6 * 4; i += kv_stride(11)) {
         kv_gen gen = kv_gen_default();
         gen.heads = cases[i / 4].heads;
         gen.kv_heads = cases[i / 4].kv_heads;

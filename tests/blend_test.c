@@ -439,7 +439,7 @@ static void test_reference(void **state)
     reference *r = calloc(1, sizeof *r);
     int64_t *came = calloc(65536, sizeof *came), blended_tokens = 0, evictions = 0;
     uint64_t random = 4711;
-    for (int round = 0; round < 60; round++) {
+    for (int round = 0; round < 60; round += kv_stride(3)) {
         kv_serving_settings settings = settings_of(between(&random, 24, 150));
         settings.recompute_millionths = between(&random, 0, 1000000);
         make_workload(load, &random, 1000000000, 1);
@@ -455,7 +455,8 @@ static void test_reference(void **state)
         evictions += result.evictions;
         kv_serving_result_fini(&result);
     }
-    assert_true(blended_tokens > 10000 && evictions > 1000); /* the workloads do bite */
+    assert_true(kv_is_under_valgrind() || /* the workloads do bite */
+                (blended_tokens > 10000 && evictions > 1000));
     free(came);
     free(r);
 }
@@ -513,7 +514,7 @@ static void test_conservation(void **state)
     int64_t blended = 0, preemptions = 0, sent = 0, undisturbed = 0;
     const kv_queue_order *const *order = kv_queue_order_all();
     const kv_replacement *const *policy = kv_replacement_all();
-    for (int round = 0; round < 300; round++) {
+    for (int round = 0; round < 300; round += kv_stride(6)) {
         kv_serving_settings settings = settings_of(between(&random, 60, round % 2 ? 80 : 600));
         settings.recompute_millionths = between(&random, 0, 20) * 50000;
         settings.full_layers = between(&random, 0, LAYERS);
@@ -550,7 +551,8 @@ static void test_conservation(void **state)
         order = order[1] != NULL ? order + 1 : kv_queue_order_all();
         policy = policy[1] != NULL ? policy + 1 : kv_replacement_all();
     }
-    assert_true(blended > 100000 && preemptions > 1000 && sent > 10000 && undisturbed > 50);
+    assert_true(kv_is_under_valgrind() ||
+                (blended > 100000 && preemptions > 1000 && sent > 10000 && undisturbed > 50));
     free(jumped);
 }
 
@@ -563,7 +565,7 @@ static void test_all_again(void **state)
     kv_request_outcome *plain = calloc(MOST, sizeof *plain);
     uint64_t random = 31337;
     int64_t blended = 0;
-    for (int round = 0; round < 60; round++) {
+    for (int round = 0; round < 60; round += kv_stride(3)) {
         kv_serving_settings settings = settings_of(10000);
         settings.max_batched_tokens = between(&random, 8, 300);
         settings.chunk_tokens = (int32_t)(draw(&random) % 2 * 37);
@@ -584,7 +586,7 @@ static void test_all_again(void **state)
         kv_serving_result_fini(&without);
         kv_serving_result_fini(&with);
     }
-    assert_true(blended > 10000);
+    assert_true(kv_is_under_valgrind() || blended > 10000);
     free(plain);
 }
 

@@ -11,7 +11,7 @@ static void test_reference(void **state)
     workload *load = calloc(1, sizeof *load);
     uint64_t random = 4711;
     int64_t preemptions = 0, hits = 0, rejected = 0;
-    for (int round = 0; round < 150; round++) {
+    for (int round = 0; round < 150; round += kv_stride(3)) {
         kv_serving_settings settings = make_settings(&random);
         make_workload(load, &random, settings.block_tokens, NAMES * settings.block_tokens / 2);
         for (int i = 0; i < load->count; i++)
@@ -37,7 +37,8 @@ static void test_reference(void **state)
         rejected += result.rejected_large;
         kv_serving_result_fini(&result);
     }
-    assert_true(preemptions > 100 && hits > 1000 && rejected > 10); /* the workloads do bite */
+    assert_true(kv_is_under_valgrind() || /* the workloads do bite */
+                (preemptions > 100 && hits > 1000 && rejected > 10));
     free(load);
 }
 
@@ -98,7 +99,7 @@ static void test_swap(void **state)
     workload *load = calloc(1, sizeof *load);
     uint64_t random = 31337;
     int64_t swapped = 0, recomputed = 0;
-    for (int round = 0; round < 150; round++) {
+    for (int round = 0; round < 150; round += kv_stride(3)) {
         kv_serving_settings settings = make_settings(&random);
         make_workload(load, &random, settings.block_tokens, NAMES * settings.block_tokens / 2);
         add_tiers(&settings, &random);
@@ -133,7 +134,7 @@ static void test_swap(void **state)
         recomputed += result.recomputed_tokens;
         kv_serving_result_fini(&result);
     }
-    assert_true(swapped > 1000 && recomputed > 1000);
+    assert_true(kv_is_under_valgrind() || (swapped > 1000 && recomputed > 1000));
     free(load);
 }
 

@@ -152,6 +152,8 @@ static void rate_swings(void **state)
  * mean of 10 and is 70 in a burst, 10/3 in a calm. */
 static void rate_bursts(void **state)
 {
+    if (kv_is_under_valgrind())
+        kv_skip("two million draws take valgrind half a minute");
     gsl_rng *rng = kv__rng_new(2, 1);
     kv__arrivals arrivals;
     kv__arrivals_config config = {
