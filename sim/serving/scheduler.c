@@ -161,6 +161,8 @@ static int32_t lacks_behind(kv__replica *replica, const kv__live *live)
  * counts as computed. */
 static int32_t lacking(kv__replica *replica, kv__live *live)
 {
+    if (live->load_to == 0 && live->blend == NULL) /* as a rule */
+        return kv__live_tokens(live) - live->computed_tokens;
     if (live->load_to == 0)
         return lacks_behind(replica, live);
     if (live->computed_tokens < live->load_from)
@@ -200,9 +202,11 @@ static kv_err run_running(kv__replica *replica, int64_t *budget, bool *preempted
             if (err != KV_OK || itself)
                 return err;
         }
-        bool grows = pages > 0 || kv__blend_reserved(live) > 0;
-        grows = grows || replica->server->settings->keep != NULL || live->filed < live->named;
-        kv__blend_unreserve(&replica->memory, live, tokens);
+        bool reserved = kv__blend_reserved(live) > 0;
+        bool grows = pages > 0 || reserved || replica->server->settings->keep != NULL ||
+                     live->filed < live->named;
+        if (reserved)
+            kv__blend_unreserve(&replica->memory, live, tokens);
         live->scheduled = tokens;
         kv_err err = grows ? grow(replica, live, tokens) : KV_OK;
         if (err != KV_OK)
