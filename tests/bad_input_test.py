@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 
-sys.dont_write_bytecode = True
+from tap import KVSIM, check, finish
+
 try:
     import numpy as np
     import h5py
@@ -20,9 +21,7 @@ except ImportError as missing:
     print(f"1..0 # SKIP {missing}")
     sys.exit(0)
 
-KVSIM = os.environ["KVSIM"]
 LAYERS, HEADS, KV_HEADS, DIM, TOTAL, PROMPT = 2, 4, 2, 8, 40, 32
-count = 0
 
 EXPERIMENT = """\
 name: wrong
@@ -31,14 +30,6 @@ attention:
   policies: [full, {keydiff: {keep: 0.5}}, {h2o: {keep: 0.5}}]
   chunk_size: [8, whole]
 """
-
-
-def report(good, name, why=""):
-    global count
-    count += 1
-    print(f"{'ok' if good else 'not ok'} {count} - {name}")
-    if not good:
-        print("# " + str(why).strip().replace("\n", "\n# "))
 
 
 def softmax_rows(q, k):
@@ -91,7 +82,7 @@ def refused(folder, name, pattern, words=("run", "-q", "wrong.yaml", "-o", "out.
     left = points(os.path.join(folder, "out.db"))
     good = (result.returncode == 2 and re.search(pattern, result.stderr) and not result.stdout
             and left == 0)
-    report(good, name, f"status {result.returncode}, {left} points, said: {result.stderr}")
+    check(name, good, f"status {result.returncode}, {left} points, said: {result.stderr}")
 
 
 # --- Recordings ----------------------------------------------------------------------------------
@@ -301,7 +292,7 @@ def check_good(folder):
     """What all of the above starts from is right: it is the damage that is refused."""
     write_trace(os.path.join(folder, "trace.h5"))
     result = run(folder, "run", "-q", "wrong.yaml", "-o", "good.db")
-    report(result.returncode == 0, "what is not damaged runs", result.stderr)
+    check("what is not damaged runs", result.returncode == 0, result.stderr)
 
 
 def main():
@@ -316,7 +307,7 @@ def main():
         check_tables(folder)
     finally:
         shutil.rmtree(folder)
-    print(f"1..{count}")
+    finish()
 
 
 main()

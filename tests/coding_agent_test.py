@@ -14,21 +14,10 @@ import sqlite3
 import subprocess
 import tempfile
 
-KVSIM = os.environ["KVSIM"]
+from tap import check, finish, kvsim
+
 FOLDER = os.path.join(os.environ.get("KV_SHARED", ""), "requests", "weka-sessions")
 FILES = 40
-RESULTS = []
-
-
-def check(name, ok, why=""):
-    RESULTS.append(ok)
-    print("%sok %d - %s" % ("" if ok else "not ", len(RESULTS), name))
-    if not ok:
-        print("# " + str(why).replace("\n", "\n# "))
-
-
-def kvsim(*arguments):
-    return subprocess.run([KVSIM, *arguments], capture_output=True, text=True, timeout=300)
 
 
 def flat(items):
@@ -94,8 +83,7 @@ def main():
                 file.write(text)
         test_counts(folder, sessions)
         test_closed_loop(folder, sessions, work)
-    print("1..%d" % len(RESULTS))
-    return 0 if all(RESULTS) else 1
+    finish()
 
 
 if __name__ == "__main__":

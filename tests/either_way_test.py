@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 
-sys.dont_write_bytecode = True
+from tap import KVSIM, check, finish
+
 try:
     import numpy as np
     import h5py
@@ -20,7 +21,6 @@ except ImportError as missing:
     print(f"1..0 # SKIP {missing}")
     sys.exit(0)
 
-KVSIM = os.environ["KVSIM"]
 LAYERS, HEADS, KV_HEADS, DIM, TOTAL, PROMPT = 2, 4, 2, 16, 160, 140
 EXPERIMENT = """\
 name: either-way
@@ -36,15 +36,6 @@ attention:
     - keydiff: {keep: 0.4, evict: chunked}
   chunk_size: [32, whole]
 """
-count = 0
-
-
-def report(good, name, why=""):
-    global count
-    count += 1
-    print(f"{'ok' if good else 'not ok'} {count} - {name}")
-    if not good:
-        print("# " + str(why).strip().replace("\n", "\n# "))
 
 
 def attention(q, k):
@@ -91,10 +82,11 @@ def compare(name, a, b, different, off_by):
     (sets_a, measures_a), (sets_b, measures_b) = a, b
     share = sum(len(sets_a[key] ^ sets_b[key]) for key in sets_a) / sum(map(len, sets_a.values()))
     worst = np.nanmax(np.abs(measures_a - measures_b))
-    report(sets_a.keys() == sets_b.keys() and len(sets_a) > 50 and share <= different,
-           f"{name}: the same entries are kept", f"{share:.2%} of {len(sets_a)} sets' entries differ")
-    report(measures_a.shape == measures_b.shape and worst <= off_by, f"{name}: the same measures",
-           f"they differ by up to {worst}")
+    check(f"{name}: the same entries are kept",
+          sets_a.keys() == sets_b.keys() and len(sets_a) > 50 and share <= different,
+          f"{share:.2%} of {len(sets_a)} sets' entries differ")
+    check(f"{name}: the same measures", measures_a.shape == measures_b.shape and worst <= off_by,
+          f"they differ by up to {worst}")
 
 
 def main():
@@ -116,7 +108,7 @@ def main():
     compare("a file that holds both", computed, both, 0, 1e-5)
     # Halves are off by 2^-11 of themselves: of entries whose scores are that near, the other may stay.
     compare("probabilities as halves", computed, half, 0.01, 2e-3)
-    print(f"1..{count}")
+    finish()
 
 
 main()

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import tempfile
 
-sys.dont_write_bytecode = True
+from tap import KVSIM, check, finish
+
 sys.path.insert(0, os.path.join(os.environ["srcdir"], "traces", "recorder"))
 try:
     import h5py
@@ -20,18 +21,8 @@ except ImportError as missing:
     print(f"1..0 # SKIP {missing}")
     sys.exit(0)
 
-KVSIM = os.environ["KVSIM"]
 TINY = os.path.join(os.environ["srcdir"], "tests", "data", "tiny.h5")
 NAMES = ("token_scores", "reconstruction", "value_out", "prompt_scores")
-number = 0
-
-
-def report(good, name, why=""):
-    global number
-    number += 1
-    print(f"{'ok' if good else 'not ok'} {number} - {name}")
-    if why and not good:
-        print("# " + str(why).strip().replace("\n", "\n# "))
 
 
 def run(trace, policy):
@@ -75,12 +66,12 @@ def test_retaining(folder):
     own = np.abs(before["0000"][:, :, rest] - after["0000"][:, :, rest]).max()
     other = np.abs(before["0001"] - after["0001"]).max()
     # Means over all features move a little with one query; what was learned from the row moves the others.
-    report(own < 0.05 * other, "an example's own answers do not move its scores", f"{own} {other}")
+    check("an example's own answers do not move its scores", own < 0.05 * other, f"{own} {other}")
     got = subprocess.run([sys.executable, kvsim_extras.__file__, "retaining", path], capture_output=True, text=True)
     with h5py.File(path, "r") as f:
         same = np.abs(f["examples/0001/token_scores"][:] - after["0001"]).max()
-    report(got.returncode == 0 and same < 1e-3 * np.abs(after["0001"]).max(), "retaining adds them to the recording",
-           f"{got.stderr} {same}")
+    check("retaining adds them to the recording", got.returncode == 0 and same < 1e-3 * np.abs(after["0001"]).max(),
+          f"{got.stderr} {same}")
 
 
 def main():
@@ -93,8 +84,8 @@ def main():
         trace = bare(folder)
         for policy, words in wants:
             got = run(trace, policy)
-            report(got.returncode == 2 and words in got.stderr, f"{next(iter(policy))} says what to record",
-                   got.stderr)
+            check(f"{next(iter(policy))} says what to record", got.returncode == 2 and words in got.stderr,
+                  got.stderr)
         rng = np.random.default_rng(1)
         with kvsim_extras.Extras(trace) as x:
             w_o = rng.normal(size=(x.layers, x.heads, x.head_dim, 5))
@@ -109,13 +100,13 @@ def main():
             v = x.file["examples"]["0000"]["v"][1, 2, 7].astype(float)
             by_hand = sum(abs(sum(v[d] * w_o[1, 5, d, m] for d in range(16))) for m in range(5))
             got = float(x.file["examples"]["0000"]["value_out"][1, 5, 7])
-        report(abs(got - by_hand) < 1e-4 * by_hand, "value_out is the L1 norm behind the head's projection",
-               f"{got} {by_hand}")
+        check("value_out is the L1 norm behind the head's projection", abs(got - by_hand) < 1e-4 * by_hand,
+              f"{got} {by_hand}")
         got = verify(trace)
-        report(got.returncode == 0, "what the script writes passes verify", got.stderr)
+        check("what the script writes passes verify", got.returncode == 0, got.stderr)
         for policy, words in wants:
             got = run(trace, policy)
-            report(got.returncode == 0, f"{next(iter(policy))} runs with it", got.stderr)
+            check(f"{next(iter(policy))} runs with it", got.returncode == 0, got.stderr)
         for name, value, words in (("value_out", -1, "value_out: [layer 2, head 3, row 0, token 4] is -1"),
                                    ("token_scores", np.nan, "token_scores: [layer 2, head 3, row 0, token 4]"),
                                    ("reconstruction", 1.5, "reconstruction: [layer 2, head 3, row 0, token 4] is 1.5")):
@@ -124,14 +115,14 @@ def main():
                 old = f["examples/0001"][name][place]
                 f["examples/0001"][name][place] = value
             got = verify(trace)
-            report(got.returncode != 0 and words in got.stderr, f"verify finds a wrong {name}", got.stderr)
+            check(f"verify finds a wrong {name}", got.returncode != 0 and words in got.stderr, got.stderr)
             with h5py.File(trace, "r+") as f:
                 f["examples/0001"][name][place] = old
         with h5py.File(trace, "r+") as f:
             del f["examples/0001/value_out"]
             f["examples/0001"].create_dataset("value_out", data=np.ones((4, 8, 3), np.float32))
         got = verify(trace)
-        report(got.returncode == 2 and "value_out" in got.stderr, "a wrong shape is refused", got.stderr)
+        check("a wrong shape is refused", got.returncode == 2 and "value_out" in got.stderr, got.stderr)
         filters = kvsim_extras.qfilters(TINY)
         expected = np.zeros(16)
         with h5py.File(TINY, "r") as f:
@@ -139,11 +130,11 @@ def main():
                 q = np.concatenate([e["q"][1, head].astype(float) for e in f["examples"].values()])
                 u, _, vt = np.linalg.svd(q, full_matrices=False)
                 expected -= vt[0] * (1 if (u[:, 0] > 0).mean() > 0.5 else -1) / 2
-        report(np.abs(filters[1, 1] - expected).max() < 1e-9,
-               "Q-Filters directions are the mean over the group of minus the first singular vectors",
-               str(filters[1, 1] - expected))
+        check("Q-Filters directions are the mean over the group of minus the first singular vectors",
+              np.abs(filters[1, 1] - expected).max() < 1e-9,
+              str(filters[1, 1] - expected))
         test_retaining(folder)
-    print(f"1..{number}")
+    finish()
 
 
 if __name__ == "__main__":

@@ -11,16 +11,9 @@ import sqlite3
 import subprocess
 import tempfile
 
-KVSIM = os.environ["KVSIM"]
+from tap import KVSIM, check, finish
+
 BLOCK = 16
-RESULTS = []
-
-
-def check(name, ok, why=""):
-    RESULTS.append(ok)
-    print("%sok %d - %s" % ("" if ok else "not ", len(RESULTS), name))
-    if not ok:
-        print("# " + str(why).replace("\n", "\n# "))
 
 
 def run(folder, requests, blocks, extra="", policy="belady", options=()):
@@ -151,4 +144,4 @@ with tempfile.TemporaryDirectory() as work:
     test_closed(work, 4)
     test_closed(work, 5)
     test_refused(work)
-print("1..%d" % len(RESULTS))
+finish()

@@ -15,35 +15,11 @@ import sqlite3
 import subprocess
 import tempfile
 
+from tap import KVSIM, check, finish, kvsim, rows, write
+
 EXAMPLES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "examples")
-KVSIM = os.environ["KVSIM"]
-RESULTS = []
 PRICE = {"a100-80": 1.8, "h100-sxm": 2.9, "l40s": 1.1}
 LIMITS = {"ttft_p99": 2.0, "tpot_p99": 0.05}
-
-
-def check(name, ok, why=""):
-    RESULTS.append(ok)
-    print("%sok %d - %s" % ("" if ok else "not ", len(RESULTS), name))
-    if not ok:
-        print("# " + str(why).replace("\n", "\n# "))
-
-
-def kvsim(*arguments):
-    return subprocess.run([KVSIM, *arguments], capture_output=True, text=True, timeout=300)
-
-
-def rows(path, query, *values):
-    with sqlite3.connect(path) as database:
-        database.row_factory = sqlite3.Row
-        return [dict(row) for row in database.execute(query, values)]
-
-
-def write(folder, name, text):
-    path = os.path.join(folder, name)
-    with open(path, "w") as file:
-        file.write(text)
-    return path
 
 
 def plan(folder, name, *sets, example="plan.yaml"):
@@ -531,7 +507,7 @@ def main():
         test_killed(folder)
         test_same_bytes(folder)
         test_wrong_input(folder)
-    print("1..%d" % len(RESULTS))
+    finish()
 
 
 main()

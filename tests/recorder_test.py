@@ -9,8 +9,9 @@ import subprocess
 import sys
 import tempfile
 
+from tap import KVSIM, check, finish
+
 sys.path.insert(0, os.path.join(os.environ["srcdir"], "traces", "recorder"))
-sys.dont_write_bytecode = True
 try:
     import numpy as np
     import h5py
@@ -19,20 +20,10 @@ except ImportError as missing:
     print(f"1..0 # SKIP {missing}")
     sys.exit(0)
 
-KVSIM = os.environ["KVSIM"]
 SHAPE = {"model": "made-up", "layers": 3, "heads": 4, "kv_heads": 2, "head_dim": 8}
 TOTAL = 50
 ABOUT = {"task": "recall", "tokens": range(100, 100 + TOTAL), "turns": [(30, 33, 40), (41, 44, 50)],
          "full_score": 0.5, "evidence": [(0, 3, 7), (1, 20, 22)], "mode": "multi_turn"}
-number = 0
-
-
-def report(good, name, why=""):
-    global number
-    number += 1
-    print(f"{'ok' if good else 'not ok'} {number} - {name}")
-    if why:
-        print("# " + str(why).replace("\n", "\n# "))
 
 
 def arrays(rows=TOTAL):
@@ -58,7 +49,7 @@ def check_verifies(name, folder, settings, example):
         r.add_example(**ABOUT, **example)
         r.add_example(**{**ABOUT, "task": "other"}, **example)
     run = kvsim("verify", path)
-    report(run.returncode == 0, name, run.stderr)
+    check(name, run.returncode == 0, run.stderr)
     return path
 
 
@@ -68,9 +59,9 @@ def check_refused(name, words, folder, change, example=None):
             r.add_example(**{**ABOUT, **change}, **(example or arrays()))
     except ValueError as error:
         left = os.path.exists(os.path.join(folder, "bad.h5"))
-        report(words in str(error) and not left, name, error)
+        check(name, words in str(error) and not left, error)
     else:
-        report(False, name, "nothing was refused")
+        check(name, False, "nothing was refused")
 
 
 def check_half_an_example(folder):
@@ -80,11 +71,11 @@ def check_half_an_example(folder):
         try:
             with r.begin_example(**ABOUT) as example:
                 example.layer(1, q=some["q"][1])
-            report(False, "half an example", "nothing was refused")
+            check("half an example", False, "nothing was refused")
         except ValueError as error:
-            report("q was written for 1 of 3 layers" in str(error), "half an example", error)
+            check("half an example", "q was written for 1 of 3 layers" in str(error), error)
     with h5py.File(path) as f:
-        report(list(f["examples"]) == ["0000"], "half an example is not kept")
+        check("half an example is not kept", list(f["examples"]) == ["0000"])
 
 
 def check_hugging_face(folder):
@@ -92,7 +83,7 @@ def check_hugging_face(folder):
         import torch
         from transformers import LlamaConfig, LlamaForCausalLM
     except ImportError as missing:
-        report(True, f"hook for Hugging Face models # SKIP {missing}")
+        check(f"hook for Hugging Face models # SKIP {missing}", True)
         return
     torch.manual_seed(1)
     config = LlamaConfig(vocab_size=200, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
@@ -105,11 +96,11 @@ def check_hugging_face(folder):
     path = os.path.join(folder, "hf.h5")
     with recorder_for(path, model, dtype="float32") as r:
         got = record_hugging_face(r, model, **{**ABOUT, "tokens": tokens})
-    report(torch.allclose(got.logits, want.logits, atol=1e-4), "the hook leaves the model's output")
+    check("the hook leaves the model's output", torch.allclose(got.logits, want.logits, atol=1e-4))
     with h5py.File(path, "a") as f:  # the model's own attention beside q and k: verify compares them
         f["examples/0000/probs"] = torch.stack(want.attentions)[:, 0].detach().numpy()
     run = kvsim("verify", path)
-    report(run.returncode == 0, "recorded q and k give the model's attention", run.stderr)
+    check("recorded q and k give the model's attention", run.returncode == 0, run.stderr)
 
 
 def main():
@@ -124,9 +115,9 @@ def main():
         path = check_verifies("a sample of rows", folder, {}, {
             **arrays(len(sample)), "query_pos": sample, "context_id": "c", "modality": [0] * TOTAL})
         info = json.loads(kvsim("info", "--json", path).stdout)
-        report(info["examples"] == 2 and info["groups"][0]["rows"] == [6, 6]
-               and info["arrays"]["q"]["type"] == "f16" and not info["meets"]["every_row"],
-               "info tells what was recorded", info)
+        check("info tells what was recorded",
+              info["examples"] == 2 and info["groups"][0]["rows"] == [6, 6]
+              and info["arrays"]["q"]["type"] == "f16" and not info["meets"]["every_row"], info)
 
         wrong = {**some, "k": some["k"][:, :, :-1]}
         check_refused("wrong shape", "k of layer 0 has shape [2, 49, 8]", folder, {}, wrong)
@@ -144,7 +135,7 @@ def main():
         check_refused("mode", "mode is 'chat'", folder, {"mode": "chat"})
         check_half_an_example(folder)
         check_hugging_face(folder)
-    print(f"1..{number}")
+    finish()
 
 
 main()

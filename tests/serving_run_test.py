@@ -10,38 +10,13 @@ import json
 import math
 import os
 import sqlite3
-import subprocess
 import tempfile
+
+from tap import check, finish, kvsim, rows, write
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 EXAMPLES = os.path.join(HERE, "..", "examples")
-KVSIM = os.environ["KVSIM"]
 POINT = "SELECT * FROM serving_point ORDER BY number"
-RESULTS = []
-
-
-def check(name, ok, why=""):
-    RESULTS.append(ok)
-    print("%sok %d - %s" % ("" if ok else "not ", len(RESULTS), name))
-    if not ok:
-        print("# " + str(why).replace("\n", "\n# "))
-
-
-def kvsim(*arguments):
-    return subprocess.run([KVSIM, *arguments], capture_output=True, text=True, timeout=120)
-
-
-def rows(path, query):
-    with sqlite3.connect(path) as database:
-        database.row_factory = sqlite3.Row
-        return [dict(row) for row in database.execute(query)]
-
-
-def write(folder, name, text):
-    path = os.path.join(folder, name)
-    with open(path, "w") as file:
-        file.write(text)
-    return path
 
 
 def experiment(folder, name="e.yaml", trace="t.csv", extra=""):
@@ -643,4 +618,4 @@ with tempfile.TemporaryDirectory() as work:
     test_home(work)
     test_blend(work)
     test_wrong_input(work)
-print("1..%d" % len(RESULTS))
+finish()

@@ -12,36 +12,15 @@ import os
 import random
 import re
 import sqlite3
-import subprocess
 import tempfile
 
-KVSIM = os.environ["KVSIM"]
-RESULTS = []
+from tap import check, finish, kvsim, write
 
 # Llama-3.1-8B, from its configuration: 32 layers, hidden size 4096, 32 heads and 8 KV heads of 128,
 # MLP of 14336, 128256 words. RTX 4090, from its data sheet: 165.2 TFLOP/s, 1008 GB/s.
 LAYERS, HIDDEN, HEADS, KV_HEADS, HEAD, MLP, WORDS = 32, 4096, 32, 8, 128, 14336, 128256
 MATRICES = HIDDEN * HEAD * (HEADS + 2 * KV_HEADS) + HEADS * HEAD * HIDDEN + 3 * HIDDEN * MLP
 PEAK, BANDWIDTH = 165.2e12, 1008e9
-
-
-def check(name, ok, why=""):
-    RESULTS.append(ok)
-    print("%sok %d - %s" % ("" if ok else "not ", len(RESULTS), name))
-    if not ok:
-        print("# " + str(why).replace("\n", "\n# "))
-
-
-def kvsim(*arguments):
-    return subprocess.run([KVSIM, *arguments], capture_output=True, text=True, timeout=120)
-
-
-def write(folder, name, text):
-    path = os.path.join(folder, name)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "w") as file:
-        file.write(text)
-    return path
 
 
 def doubles(first, last):
@@ -186,8 +165,7 @@ def main():
         test_roofline(folder)
         test_overhead(folder)
         test_errors(folder)
-    print("1..%d" % len(RESULTS))
-    return 0 if all(RESULTS) else 1
+    finish()
 
 
 if __name__ == "__main__":

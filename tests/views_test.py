@@ -10,22 +10,14 @@ import sqlite3
 import subprocess
 import tempfile
 
+from tap import KVSIM, check, finish, kvsim
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 EXAMPLES = os.path.join(HERE, "..", "examples")
-KVSIM = os.environ["KVSIM"]
-RESULTS = []
 
 
-def check(name, ok, why=""):
-    RESULTS.append(ok)
-    print("%sok %d - %s" % ("" if ok else "not ", len(RESULTS), name))
-    if not ok:
-        print("# " + str(why).replace("\n", "\n# "))
-
-
-def kvsim(*arguments):
-    return subprocess.run([KVSIM, *arguments], check=True, capture_output=True, text=True,
-                          timeout=300).stdout
+def said(*arguments):
+    return kvsim(*arguments, check=True).stdout
 
 
 def rows(database, sql):
@@ -91,12 +83,12 @@ def test_round_trip(folder, path):
         cursor = database.execute(f"SELECT * FROM {name}")
         wanted = cursor.fetchall()
         heads = [c[0] for c in cursor.description]
-        text = kvsim("report", odd, "--format", "json", "--table", name)
+        text = said("report", odd, "--format", "json", "--table", name)
         found = [tuple(row.values()) for row in json.loads(text)]
         check(name + " as JSON and back", found == wanted and len(found) > 1 and
               list(json.loads(text)[0]) == heads, [p for p in zip(found, wanted) if p[0] != p[1]][:2])
         out = os.path.join(folder, "odd.csv")
-        kvsim("report", odd, "--format", "csv", "--table", name, "-o", out)
+        said("report", odd, "--format", "csv", "--table", name, "-o", out)
         found = parse_csv(open(out, encoding="utf-8", newline="").read())
         same = found[0] == heads and len(found) == len(wanted) + 1 and all(
             (cell is None) == (value is None) and (value is None or type(value)(cell) == value)
@@ -132,7 +124,7 @@ def test_tables(path):
     with sqlite3.connect(path) as database:
         known = {name for name, in database.execute(
             "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'")}
-    shown = kvsim("report", "--help").split("Tables and views:\n")[1].split()
+    shown = said("report", "--help").split("Tables and views:\n")[1].split()
     check("help lists tables", set(shown) < known and len(shown) == len(set(shown)) > 25, shown)
     bad = []
     for name in sorted(known):
@@ -196,7 +188,7 @@ def test_serving(database):
 
 
 def test_datasette(database):
-    metadata = json.loads(kvsim("schema", "--datasette", "all"))
+    metadata = json.loads(said("schema", "--datasette", "all"))
     known = {name for name, in database.execute(
         "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'")}
     tables = metadata["databases"]["all"]["tables"]
@@ -209,11 +201,11 @@ def test_datasette(database):
 def main():
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "all.db")
-        kvsim("run", os.path.join(EXAMPLES, "quick.yaml"), "-q", "-o", path)
-        kvsim("run", os.path.join(EXAMPLES, "serving-chunk-size.yaml"), "-q", "-o", path, "--set",
+        said("run", os.path.join(EXAMPLES, "quick.yaml"), "-q", "-o", path)
+        said("run", os.path.join(EXAMPLES, "serving-chunk-size.yaml"), "-q", "-o", path, "--set",
               "serving.request_results=true")
-        kvsim("plan", os.path.join(EXAMPLES, "plan.yaml"), "-q", "-o", path)
-        kvsim("plan", os.path.join(EXAMPLES, "plan.yaml"), "-q", "-o", path, "--set",
+        said("plan", os.path.join(EXAMPLES, "plan.yaml"), "-q", "-o", path)
+        said("plan", os.path.join(EXAMPLES, "plan.yaml"), "-q", "-o", path, "--set",
               "plan.limits=[ttft_p99 <= 400ms]")
         test_tables(path)
         test_round_trip(folder, path)
@@ -225,7 +217,7 @@ def main():
         database.row_factory = None
         test_datasette(database)
         database.close()
-    print("1..%d" % len(RESULTS))
+    finish()
 
 
 main()
