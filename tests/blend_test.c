@@ -5,6 +5,8 @@
  * order of use only; what must hold on any workload. */
 #include "tests/kv_test.h"
 
+#include "tests/serving_check.h"
+
 #include "models/model.h"
 #include "sim/serving/contents.h"
 #include "sim/serving/serving.h"
@@ -314,19 +316,6 @@ static void test_one_copy(void **state)
 
 /* --- Random workloads -------------------------------------------------------------- */
 
-static uint64_t draw(uint64_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return *state;
-}
-
-static int64_t between(uint64_t *state, int64_t low, int64_t high)
-{
-    return low + (int64_t)(draw(state) % (uint64_t)(high - low + 1));
-}
-
 /* Prompts of texts of one to three blocks out of 12, some twice, behind which a question stands. */
 static void make_workload(workload *load, uint64_t *random, int64_t gap_ns, int answers)
 {
@@ -461,25 +450,6 @@ static void test_reference(void **state)
     free(r);
 }
 
-static void add_tiers(kv_serving_settings *settings, uint64_t *random)
-{
-    settings->tiers = (int)between(random, 0, 2);
-    settings->load = (int)between(random, KV_LOAD_AUTO, KV_LOAD_BOTH_ENDS);
-    settings->overlap = draw(random) % 2 == 0;
-    for (int t = 0; t < settings->tiers; t++)
-        settings->tier[t] =
-            (kv_tier_settings){.name = "tier",
-                               .capacity_blocks = between(random, 5, 200),
-                               .read_bandwidth = 1e7 * (double)between(random, 1, 99),
-                               .write_bandwidth = 1e7 * (double)between(random, 1, 99),
-                               .latency_ns = between(random, 0, 50000),
-                               .link = t > 0 && draw(random) % 2 == 0 ? 0 : t,
-                               .shared_link = draw(random) % 2 == 0,
-                               .fair = draw(random) % 2 == 0,
-                               .replacement = kv_replacement_find("lru"),
-                               .write_through = draw(random) % 2 == 0};
-}
-
 /* Tokens of prompts are found as prefix, blended or computed, and steps compute what is left. */
 static void check_tokens(const workload *load, const kv_serving_result *result)
 {
@@ -527,7 +497,7 @@ static void test_conservation(void **state)
         settings.replacement = *policy;
         if ((settings.replacement->needs & KV_REPLACEMENT_FUTURE) != 0)
             settings.replacement = kv_replacement_find("lru");
-        add_tiers(&settings, &random);
+        add_tiers(&settings, &random, 1e7, "lru");
         make_workload(load, &random, between(&random, 1, 400), 60);
         kv_serving_result result = serve(h->roofline, h->model, &settings, load);
         check_tokens(load, &result);

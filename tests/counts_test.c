@@ -6,24 +6,13 @@
  * Whether the real policies have the right quotas is not checked here: see footprint_test. */
 #include "tests/kv_test.h"
 
+#include "tests/draw.h"
+
 #include "policies/counts.h"
 
 enum { LAYERS = 5, KV_HEADS = 3 };
 
 /* splitmix64: a fixed row of numbers, the same on every machine. */
-static uint64_t next_random(uint64_t *state)
-{
-    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
-
-static long long between(uint64_t *state, long long low, long long high)
-{
-    return low + (long long)(next_random(state) % (uint64_t)(high - low + 1));
-}
-
 /* Quotas that fall over the layers, as a pyramid's do, and rise over the heads of a plan. */
 static long long test_quota(const void *config, const kv_quota_query *query)
 {

@@ -4,17 +4,10 @@
  * orders come from qsort over all three keys. */
 #include "tests/kv_test.h"
 
+#include "tests/draw.h"
+
 #include "sim/engine/events.h"
 #include "sim/engine/pool.h"
-
-/* xorshift64: random enough for a test, the same on every machine. */
-static uint64_t draw(uint64_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return *state;
-}
 
 static int by_order(const void *left, const void *right)
 {

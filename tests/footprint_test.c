@@ -6,23 +6,12 @@
  * attention, against numbers worked by hand. */
 #include "tests/kv_test.h"
 
+#include "tests/draw.h"
+
 #include "sim/footprint.h"
 #include "sim/policy_spec.h"
 
 #include <float.h>
-
-static uint64_t next_random(uint64_t *state)
-{
-    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
-
-static long long between(uint64_t *state, long long low, long long high)
-{
-    return low + (long long)(next_random(state) % (uint64_t)(high - low + 1));
-}
 
 static long long least(long long a, long long b)
 {
@@ -312,8 +301,8 @@ static void pyramid_equals_the_loops(void **state)
     for (int i = 0; i < 300; i++) {
         lengths x = random_lengths(&random);
         char policy[128];
-        snprintf(policy, sizeof policy, "{pyramidkv: {keep: 0.%lld, evict: chunked, window: 8}}",
-                 between(&random, 1, 9));
+        snprintf(policy, sizeof policy, "{pyramidkv: {keep: 0.%d, evict: chunked, window: 8}}",
+                 (int)between(&random, 1, 9));
         kv_point_list points = {0};
         assert_int_equal(kv_policy_parse_text(policy, &mark, "", &points, &diag), KV_OK);
         double steps = 0, peak = 0, past[LAYERS] = {0};

@@ -6,6 +6,7 @@
 #include "tests/kv_test.h"
 
 #include "tests/keep_reference.h"
+#include "tests/serving_check.h"
 
 #include "sim/policy_spec.h"
 #include "sim/replay/replay.h"
@@ -16,19 +17,6 @@ enum { MOST_POINTS = 1024, MOST_TOKENS = 96, LAYERS = 4, KV_HEADS = 4 };
 static const char model_yaml[] =
     "{name: small, layers: 4, hidden_size: 64, vocabulary: 100, dtype: bf16,"
     " attention: {heads: 8, kv_heads: 4, head_dim: 16}, mlp: {intermediate_size: 128}}";
-
-static uint64_t draw(uint64_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return *state;
-}
-
-static int64_t between(uint64_t *state, int64_t low, int64_t high)
-{
-    return low + (int64_t)(draw(state) % (uint64_t)(high - low + 1));
-}
 
 static kv_model *get_model(const char *yaml)
 {
@@ -409,25 +397,6 @@ static void serve(const hardware *h, const kv_serving_settings *settings, worklo
                        result, &diag) != KV_OK)
         fail_msg("%s", diag.text);
     assert_int_equal(load->finished, load->count); /* nothing is lost, nothing hangs */
-}
-
-static void check_equal(const kv_serving_result *a, const kv_serving_result *b)
-{
-    assert_int_equal(a->completed, b->completed);
-    assert_int_equal(a->preemptions, b->preemptions);
-    assert_int_equal(a->recomputed_tokens, b->recomputed_tokens);
-    assert_int_equal(a->end_ns, b->end_ns);
-    assert_int_equal(a->steps, b->steps);
-    assert_int_equal(a->peak_bytes, b->peak_bytes);
-    assert_int_equal(a->ideal_peak_bytes, b->ideal_peak_bytes);
-    assert_int_equal(a->peak_running, b->peak_running);
-    assert_int_equal(a->evictions, b->evictions);
-    assert_true(a->byte_seconds == b->byte_seconds);
-    assert_true(a->ideal_byte_seconds == b->ideal_byte_seconds);
-    assert_true(a->running_seconds == b->running_seconds);
-    assert_true(a->read_bytes == b->read_bytes);
-    assert_true(a->itl.count == b->itl.count && a->itl.sum == b->itl.sum);
-    assert_memory_equal(a->tier, b->tier, sizeof a->tier);
 }
 
 /* Entries need no more than the pages that hold them, and pages no more than there are. */

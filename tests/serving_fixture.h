@@ -8,6 +8,7 @@
 
 #include "sim/serving/foresight.h"
 
+#include "tests/serving_check.h"
 #include "tests/serving_reference.h"
 
 enum { MOST = 160, NAMES = 64 };
@@ -21,19 +22,6 @@ static const char model_yaml[] =
     "{name: small, layers: 2, hidden_size: 64, vocabulary: 100, dtype: bf16,"
     " attention: {heads: 4, kv_heads: 2, head_dim: 16},"
     " mlp: {intermediate_size: 128}}";
-
-static inline uint64_t draw(uint64_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return *state;
-}
-
-static inline int64_t between(uint64_t *state, int64_t low, int64_t high)
-{
-    return low + (int64_t)(draw(state) % (uint64_t)(high - low + 1));
-}
 
 typedef struct workload {
     reference_request want[MOST];

@@ -42,41 +42,10 @@ static void test_reference(void **state)
     free(load);
 }
 
-static void check_equal(kv_serving_result *a, kv_serving_result *b)
+static void add_tiers_and_swap(kv_serving_settings *settings, uint64_t *random)
 {
-    assert_int_equal(a->completed, b->completed);
-    assert_int_equal(a->preemptions, b->preemptions);
-    assert_int_equal(a->recomputed_tokens, b->recomputed_tokens);
-    assert_int_equal(a->end_ns, b->end_ns);
-    assert_int_equal(a->steps, b->steps);
-    assert_int_equal(a->peak_bytes, b->peak_bytes);
-    assert_int_equal(a->evictions, b->evictions);
-    assert_true(a->byte_seconds == b->byte_seconds);
-    assert_true(a->itl.count == b->itl.count && a->itl.sum == b->itl.sum);
-    if (a->itl.count > 0)
-        for (int p = 0; p <= 100; p++)
-            assert_true(kv_samples_quantile(&a->itl, p / 100.0) ==
-                        kv_samples_quantile(&b->itl, p / 100.0));
-}
-
-static void add_tiers(kv_serving_settings *settings, uint64_t *random)
-{
-    settings->tiers = (int)between(random, 0, 2);
-    settings->load = (int)between(random, KV_LOAD_AUTO, KV_LOAD_BOTH_ENDS);
-    settings->overlap = draw(random) % 2 == 0;
+    add_tiers(settings, random, 1e6, "belady");
     settings->layers = 2;
-    for (int t = 0; t < settings->tiers; t++)
-        settings->tier[t] = (kv_tier_settings){
-            .name = "tier",
-            .capacity_blocks = between(random, 5, 200),
-            .read_bandwidth = 1e6 * (double)between(random, 1, 99),
-            .write_bandwidth = 1e6 * (double)between(random, 1, 99),
-            .latency_ns = between(random, 0, 50000),
-            .link = t > 0 && draw(random) % 2 == 0 ? 0 : t,
-            .shared_link = draw(random) % 2 == 0,
-            .fair = draw(random) % 2 == 0,
-            .replacement = kv_replacement_find(draw(random) % 4 == 0 ? "belady" : "lru"),
-            .write_through = draw(random) % 2 == 0};
     settings->swap = settings->tiers > 0 && draw(random) % 2 == 0;
 }
 
@@ -102,7 +71,7 @@ static void test_swap(void **state)
     for (int round = 0; round < 150; round += kv_stride(3)) {
         kv_serving_settings settings = make_settings(&random);
         make_workload(load, &random, settings.block_tokens, NAMES * settings.block_tokens / 2);
-        add_tiers(&settings, &random);
+        add_tiers_and_swap(&settings, &random);
         settings.tiers = 1;
         settings.tier[0].name = "tier";
         settings.tier[0].fair = false; /* the reference knows turns */
@@ -157,7 +126,7 @@ static void test_jumps_equal_steps(void **state)
         settings.order = *order;
         settings.routing = *routing;
         settings.replicas = (int)between(&random, 1, 3);
-        add_tiers(&settings, &random);
+        add_tiers_and_swap(&settings, &random);
         kv_serving_result result, stepped;
         serve(h, &settings, load, &result);
         memcpy(jumped, load->got, MOST * sizeof *jumped);

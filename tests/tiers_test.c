@@ -4,24 +4,63 @@
  * computed. */
 #include "tests/serving_fixture.h"
 
+/* What all cases here have in common unless they say otherwise: blocks of 8 tokens, one tier of
+ * 100, and whatever lies in it is loaded. */
+static kv_serving_settings hand_settings(int64_t kv_blocks, double read_bandwidth,
+                                         double write_bandwidth)
+{
+    uint64_t random = 1;
+    kv_serving_settings settings = make_settings(&random);
+    settings.kv_blocks = kv_blocks;
+    settings.block_tokens = 8;
+    settings.chunk_tokens = 0;
+    settings.max_batched_tokens = 1000;
+    settings.layers = 2;
+    settings.load = KV_LOAD_ALWAYS;
+    settings.tiers = 1;
+    settings.tier[0] = (kv_tier_settings){.name = "cpu",
+                                          .capacity_blocks = 100,
+                                          .read_bandwidth = read_bandwidth,
+                                          .write_bandwidth = write_bandwidth,
+                                          .replacement = kv_replacement_find("lru")};
+    return settings;
+}
+
+/* Appends a prompt for one token of answer, whose first blocks are named first_name and on. */
+static void ask(workload *load, int64_t arrival_ns, int32_t prompt_tokens, int32_t blocks,
+                uint64_t first_name)
+{
+    int i = load->count++;
+    for (int b = 0; b < blocks; b++)
+        load->name[i][b] = first_name + (uint64_t)b;
+    load->want[i].in = (kv_request){.number = i,
+                                    .arrival_ns = arrival_ns,
+                                    .prompt_tokens = prompt_tokens,
+                                    .output_tokens = 1,
+                                    .blocks = load->name[i],
+                                    .block_count = blocks,
+                                    .block_tokens = 8,
+                                    .session = KV_NO_SESSION};
+}
+
+/* The time of a step that computes the last token of a prompt alone. */
+static int64_t last_token_ns(const hardware *h, int32_t prompt_tokens)
+{
+    kv_step_batch last = {.tokens = 1,
+                          .sequences = 1,
+                          .prefill_tokens = 1,
+                          .prefill_square = 1,
+                          .prefill_history = prompt_tokens - 1};
+    return kv_step_time_step(h->time, &last) >> KV_FINE_BITS;
+}
+
 /* Three requests a second apart: the first and the last share six blocks, the one between fills the
  * cache. */
 static workload *three_requests(void)
 {
     workload *load = calloc(1, sizeof *load);
-    load->count = 3;
-    for (int i = 0; i < 3; i++) {
-        for (int b = 0; b < 6; b++)
-            load->name[i][b] = 100 + (uint64_t)b;
-        load->want[i].in = (kv_request){.number = i,
-                                        .arrival_ns = i * (int64_t)1000000000,
-                                        .prompt_tokens = i == 1 ? 80 : 41,
-                                        .output_tokens = 1,
-                                        .blocks = load->name[i],
-                                        .block_count = i == 1 ? 0 : 6,
-                                        .block_tokens = 8,
-                                        .session = KV_NO_SESSION};
-    }
+    for (int i = 0; i < 3; i++)
+        ask(load, i * (int64_t)1000000000, i == 1 ? 80 : 41, i == 1 ? 0 : 6, 100);
     return load;
 }
 
@@ -32,28 +71,10 @@ static workload *three_requests(void)
 static void test_tier(void **state)
 {
     const hardware *h = *state;
-    uint64_t random = 1;
-    kv_serving_settings settings = make_settings(&random);
-    settings.kv_blocks = 10;
-    settings.block_tokens = 8;
-    settings.chunk_tokens = 0;
-    settings.max_batched_tokens = 1000;
-    settings.tiers = 1;
-    settings.layers = 2;
-    settings.load = KV_LOAD_ALWAYS;
-    settings.tier[0] = (kv_tier_settings){.name = "cpu",
-                                          .capacity_blocks = 100,
-                                          .read_bandwidth = 1e6,
-                                          .write_bandwidth = 1e9,
-                                          .latency_ns = 3000,
-                                          .replacement = kv_replacement_find("lru")};
+    kv_serving_settings settings = hand_settings(10, 1e6, 1e9);
+    settings.tier[0].latency_ns = 3000;
     workload *load = three_requests();
-    kv_step_batch rest = {.tokens = 1,
-                          .sequences = 1,
-                          .prefill_tokens = 1,
-                          .prefill_square = 1,
-                          .prefill_history = 40};
-    int64_t step_ns = kv_step_time_step(h->time, &rest) >> KV_FINE_BITS;
+    int64_t step_ns = last_token_ns(h, 41);
     kv_serving_result result;
     serve(h, &settings, load, &result);
     assert_int_equal(load->got[2].cached_tokens, 40);
@@ -94,20 +115,7 @@ static void test_tier(void **state)
 static void test_written_down(void **state)
 {
     const hardware *h = *state;
-    uint64_t random = 1;
-    kv_serving_settings settings = make_settings(&random);
-    settings.kv_blocks = 10;
-    settings.block_tokens = 8;
-    settings.chunk_tokens = 0;
-    settings.max_batched_tokens = 1000;
-    settings.tiers = 1;
-    settings.layers = 2;
-    settings.load = KV_LOAD_ALWAYS;
-    settings.tier[0] = (kv_tier_settings){.name = "cpu",
-                                          .capacity_blocks = 100,
-                                          .read_bandwidth = 1e9,
-                                          .write_bandwidth = 1e4,
-                                          .replacement = kv_replacement_find("lru")};
+    kv_serving_settings settings = hand_settings(10, 1e9, 1e4);
     workload *load = three_requests();
     kv_step_batch prompt = {
         .tokens = 80, .sequences = 1, .prefill_tokens = 80, .prefill_square = 6400};
@@ -134,35 +142,14 @@ static void test_written_down(void **state)
 static void test_hits_behind_a_hole(void **state)
 {
     const hardware *h = *state;
-    uint64_t random = 1;
-    kv_serving_settings settings = make_settings(&random);
-    settings.kv_blocks = 7;
-    settings.block_tokens = 8;
-    settings.chunk_tokens = 0;
-    settings.max_batched_tokens = 1000;
+    kv_serving_settings settings = hand_settings(7, 1e6, 1e6);
     settings.replacement = kv_replacement_find("fifo");
-    settings.tiers = 1;
-    settings.layers = 2;
-    settings.load = KV_LOAD_ALWAYS;
-    settings.tier[0] = (kv_tier_settings){.name = "cpu",
-                                          .capacity_blocks = 100,
-                                          .read_bandwidth = 1e6,
-                                          .write_bandwidth = 1e6,
-                                          .replacement = kv_replacement_find("lru")};
     static const uint64_t name[][3] = {{101}, {100, 107, 102}, {0}, {100, 101, 102}};
     static const int32_t prompt[] = {9, 25, 32, 25}, blocks[] = {1, 3, 0, 3};
     workload *load = calloc(1, sizeof *load);
-    load->count = 4;
     for (int i = 0; i < 4; i++) {
+        ask(load, i * (int64_t)1000000000, prompt[i], blocks[i], 0);
         memcpy(load->name[i], name[i], sizeof name[i]);
-        load->want[i].in = (kv_request){.number = i,
-                                        .arrival_ns = i * (int64_t)1000000000,
-                                        .prompt_tokens = prompt[i],
-                                        .output_tokens = 1,
-                                        .blocks = load->name[i],
-                                        .block_count = blocks[i],
-                                        .block_tokens = 8,
-                                        .session = KV_NO_SESSION};
     }
     kv_serving_result result;
     serve(h, &settings, load, &result);
@@ -183,29 +170,12 @@ static void test_hits_behind_a_hole(void **state)
 static void test_links(void **state)
 {
     const hardware *h = *state;
-    uint64_t random = 1;
-    kv_serving_settings settings = make_settings(&random);
-    settings.kv_blocks = 10;
-    settings.block_tokens = 8;
-    settings.chunk_tokens = 0;
-    settings.max_batched_tokens = 1000;
+    kv_serving_settings settings = hand_settings(10, 1e6, 1e9);
     settings.tiers = 2;
-    settings.layers = 2;
-    settings.load = KV_LOAD_ALWAYS;
-    for (int t = 0; t < 2; t++)
-        settings.tier[t] = (kv_tier_settings){.name = "tier",
-                                              .capacity_blocks = t == 0 ? 2 : 100,
-                                              .read_bandwidth = 1e6,
-                                              .write_bandwidth = 1e9,
-                                              .link = t,
-                                              .replacement = kv_replacement_find("lru")};
+    settings.tier[1] = settings.tier[0];
+    settings.tier[0].capacity_blocks = 2;
     workload *load = three_requests();
-    kv_step_batch rest = {.tokens = 1,
-                          .sequences = 1,
-                          .prefill_tokens = 1,
-                          .prefill_square = 1,
-                          .prefill_history = 40};
-    int64_t step_ns = kv_step_time_step(h->time, &rest) >> KV_FINE_BITS;
+    int64_t step_ns = last_token_ns(h, 41);
     for (int i = 0; i < 6; i++) { /* on two links and on one; shared, in turns, one of each */
         int link = i % 2;
         kv_serving_result result;
@@ -227,34 +197,11 @@ static void test_links(void **state)
 static void test_both_ends(void **state)
 {
     const hardware *h = *state;
-    uint64_t random = 1;
-    kv_serving_settings settings = make_settings(&random);
-    settings.kv_blocks = 60;
-    settings.block_tokens = 8;
-    settings.chunk_tokens = 0;
-    settings.max_batched_tokens = 1000;
-    settings.tiers = 1;
-    settings.layers = 2;
-    settings.tier[0] = (kv_tier_settings){.name = "cpu",
-                                          .capacity_blocks = 100,
-                                          .read_bandwidth = 3e5,
-                                          .write_bandwidth = 1e9,
-                                          .latency_ns = 3000,
-                                          .replacement = kv_replacement_find("lru")};
+    kv_serving_settings settings = hand_settings(60, 3e5, 1e9);
+    settings.tier[0].latency_ns = 3000;
     workload *load = calloc(1, sizeof *load);
-    load->count = 3;
-    for (int i = 0; i < 3; i++) {
-        for (int b = 0; b < 50; b++)
-            load->name[i][b] = 100 + (uint64_t)b;
-        load->want[i].in = (kv_request){.number = i,
-                                        .arrival_ns = i * (int64_t)10000000000,
-                                        .prompt_tokens = i == 1 ? 480 : 401,
-                                        .output_tokens = 1,
-                                        .blocks = load->name[i],
-                                        .block_count = i == 1 ? 0 : 50,
-                                        .block_tokens = 8,
-                                        .session = KV_NO_SESSION};
-    }
+    for (int i = 0; i < 3; i++)
+        ask(load, i * (int64_t)10000000000, i == 1 ? 480 : 401, i == 1 ? 0 : 50, 100);
     int64_t ttft[KV_LOAD_BOTH_ENDS + 1];
     for (int mode = KV_LOAD_AUTO; mode <= KV_LOAD_BOTH_ENDS; mode++) {
         kv_serving_result result;
@@ -281,46 +228,14 @@ static void test_both_ends(void **state)
 static void test_sharing(void **state)
 {
     const hardware *h = *state;
-    uint64_t random = 1;
     static const int32_t prompt[] = {41, 25, 80, 41, 25}, blocks[] = {5, 3, 0, 5, 3};
     static const int64_t arrival_ns[] = {0, 1000000000, 2000000000, 3000000000, 3001000000};
-    kv_serving_settings settings = make_settings(&random);
-    settings.kv_blocks = 10;
-    settings.block_tokens = 8;
-    settings.chunk_tokens = 0;
-    settings.max_batched_tokens = 1000;
+    kv_serving_settings settings = hand_settings(10, 1e6, 1e9);
     settings.max_seqs = 9;
-    settings.tiers = 1;
-    settings.layers = 2;
-    settings.load = KV_LOAD_ALWAYS;
-    settings.tier[0] = (kv_tier_settings){.name = "cpu",
-                                          .capacity_blocks = 100,
-                                          .read_bandwidth = 1e6,
-                                          .write_bandwidth = 1e9,
-                                          .replacement = kv_replacement_find("lru")};
     workload *load = calloc(1, sizeof *load);
-    load->count = 5;
-    int64_t step_ns[2];
-    for (int i = 0; i < 5; i++) {
-        for (int b = 0; b < 5; b++)
-            load->name[i][b] = (prompt[i] == 41 ? 100 : 200) + (uint64_t)b;
-        load->want[i].in = (kv_request){.number = i,
-                                        .arrival_ns = arrival_ns[i],
-                                        .prompt_tokens = prompt[i],
-                                        .output_tokens = 1,
-                                        .blocks = load->name[i],
-                                        .block_count = blocks[i],
-                                        .block_tokens = 8,
-                                        .session = KV_NO_SESSION};
-    }
-    for (int i = 0; i < 2; i++) {
-        kv_step_batch last = {.tokens = 1,
-                              .sequences = 1,
-                              .prefill_tokens = 1,
-                              .prefill_square = 1,
-                              .prefill_history = prompt[i] - 1};
-        step_ns[i] = kv_step_time_step(h->time, &last) >> KV_FINE_BITS;
-    }
+    for (int i = 0; i < 5; i++)
+        ask(load, arrival_ns[i], prompt[i], blocks[i], prompt[i] == 41 ? 100 : 200);
+    const int64_t step_ns[2] = {last_token_ns(h, 41), last_token_ns(h, 25)};
     for (int fair = 0; fair < 2; fair++) {
         kv_serving_result result;
         settings.tier[0].fair = fair == 1;
@@ -345,39 +260,19 @@ static void test_best_of_both(void **state)
     const hardware *h = *state;
     static const int32_t chunks[] = {0, 64, 9};
     static const int32_t prompts[] = {41, 199, 401, 408};
-    uint64_t random = 1;
     workload *load = calloc(1, sizeof *load);
     int mixed = 0;
     for (int i = 0; i < 3 * 4 * 2 * 13; i++) {
-        kv_serving_settings settings = make_settings(&random);
-        settings.kv_blocks = 60;
-        settings.block_tokens = 8;
+        kv_serving_settings settings = hand_settings(60, 1e4 * pow(2, i / 24), 1e12);
         settings.chunk_tokens = chunks[i % 3];
-        settings.max_batched_tokens = 1000;
         settings.overlap = i / 12 % 2 == 1;
-        settings.tiers = 1;
-        settings.layers = 2;
         settings.reserve_full_input = true;
-        settings.tier[0] = (kv_tier_settings){.name = "cpu",
-                                              .capacity_blocks = 100,
-                                              .read_bandwidth = 1e4 * pow(2, i / 24),
-                                              .write_bandwidth = 1e12,
-                                              .latency_ns = 3000,
-                                              .replacement = kv_replacement_find("lru")};
-        *load = (workload){.count = 3};
-        for (int r = 0; r < 3; r++) {
-            for (int b = 0; b < 51; b++)
-                load->name[r][b] = 100 + (uint64_t)b;
-            int32_t prompt = prompts[i / 3 % 4];
-            load->want[r].in = (kv_request){.number = r,
-                                            .arrival_ns = r * (int64_t)10000000000,
-                                            .prompt_tokens = r == 1 ? 480 : prompt,
-                                            .output_tokens = 1,
-                                            .blocks = load->name[r],
-                                            .block_count = r == 1 ? 0 : prompt / 8,
-                                            .block_tokens = 8,
-                                            .session = KV_NO_SESSION};
-        }
+        settings.tier[0].latency_ns = 3000;
+        int32_t prompt = prompts[i / 3 % 4];
+        *load = (workload){.count = 0};
+        for (int r = 0; r < 3; r++)
+            ask(load, r * (int64_t)10000000000, r == 1 ? 480 : prompt, r == 1 ? 0 : prompt / 8,
+                100);
         int64_t ttft[KV_LOAD_BOTH_ENDS + 1];
         for (int mode = KV_LOAD_AUTO; mode <= KV_LOAD_BOTH_ENDS; mode++) {
             kv_serving_result result;
@@ -385,7 +280,7 @@ static void test_best_of_both(void **state)
             serve(h, &settings, load, &result);
             ttft[mode] = load->got[2].ttft_ns;
             mixed += mode == KV_LOAD_BOTH_ENDS && load->got[2].cached_tokens > 0 &&
-                     load->got[2].cached_tokens < (prompts[i / 3 % 4] - 1) / 8 * 8;
+                     load->got[2].cached_tokens < (prompt - 1) / 8 * 8;
             kv_serving_result_fini(&result);
         }
         int64_t better =
@@ -428,20 +323,7 @@ static kv_err take_sample(void *closure, const kv_serving_sample *sample, kv_dia
 static void test_samples(void **state)
 {
     const hardware *h = *state;
-    uint64_t random = 1;
-    kv_serving_settings settings = make_settings(&random);
-    settings.kv_blocks = 10;
-    settings.block_tokens = 8;
-    settings.chunk_tokens = 0;
-    settings.max_batched_tokens = 1000;
-    settings.tiers = 1;
-    settings.layers = 2;
-    settings.load = KV_LOAD_ALWAYS;
-    settings.tier[0] = (kv_tier_settings){.name = "cpu",
-                                          .capacity_blocks = 100,
-                                          .read_bandwidth = 1e9,
-                                          .write_bandwidth = 1e9,
-                                          .replacement = kv_replacement_find("lru")};
+    kv_serving_settings settings = hand_settings(10, 1e9, 1e9);
     workload *load = three_requests();
     for (int64_t interval = 1; interval < 1000000000; interval *= 1000) {
         sampled s = {.load = load, .interval_ns = interval};

@@ -4,6 +4,8 @@
  * a time. */
 #include "tests/kv_test.h"
 
+#include "tests/draw.h"
+
 #include "sim/serving/link.h"
 
 static uint64_t begin(kv__link *link, int64_t now_ns, int64_t work_ns, int64_t rest_ns)
@@ -62,14 +64,6 @@ static void remainders(void **state)
     check(&link, c, 7 + 4 * 7 + 3, 7 + 4 * 7 + 3);
     check(&link, d, 130, 130);
     kv__link_fini(&link);
-}
-
-static uint64_t draw(uint64_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return *state;
 }
 
 enum { MOST = 12 };
