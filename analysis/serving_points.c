@@ -7,6 +7,7 @@
 #include "analysis/run.h"
 #include "analysis/sql.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,6 +110,30 @@ void kv__serving_list_fini(kv_serving_list *list)
     free(list->name);
     free(list->version);
     *list = (kv_serving_list){.run_id = 0};
+}
+
+kv_err kv__serving_latencies(kv_results *results, const char *column, long long point, int steps,
+                             kv_latency_share *out, int *count, kv_diag *diag)
+{
+    char *sql = sqlite3_mprintf(
+        "SELECT v, at, n FROM (SELECT %s AS v, row_number() OVER (ORDER BY %s) AS at, "
+        "count(*) OVER () AS n FROM request_result WHERE point_id = ?1 AND %s IS NOT NULL) "
+        "WHERE at = 1 OR at = n OR at %% (n / %d + 1) = 0 ORDER BY at",
+        column, column, column, steps);
+    sqlite3_stmt *rows = NULL;
+    if (sql == NULL)
+        return kv_fail_memory(diag);
+    kv_err err = kv__sql_prepare(results, sql, &rows, diag);
+    sqlite3_free(sql);
+    if (err == KV_OK)
+        kv__sql_bind(rows, 1, "i", point);
+    *count = 0;
+    while (err == KV_OK && *count < steps + 2 && (err = kv__sql_step(results, rows, diag)) == KV_OK)
+        out[(*count)++] =
+            (kv_latency_share){.seconds = fmax(1e-6, kv__sql_double(rows, 0)),
+                               .percent = 100 * kv__sql_double(rows, 1) / kv__sql_double(rows, 2)};
+    sqlite3_finalize(rows);
+    return err == KV_END ? KV_OK : err;
 }
 
 void kv__serving_text(const kv_serving_item *item, char *out, size_t bytes)

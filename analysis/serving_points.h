@@ -29,6 +29,17 @@ kv_err kv__serving_list_load(kv_results *results, const kv_plot_options *options
                              const char *having, kv_serving_list *out, kv_diag *diag) KV_MUST_USE;
 void kv__serving_list_fini(kv_serving_list *list);
 
+/* One step of a latency's cumulative share. */
+typedef struct kv_latency_share {
+    double seconds; /* at least 1e-6: 0 has no place on a logarithmic axis */
+    double percent; /* of the requests that have one: these have this latency or less */
+} kv_latency_share;
+
+/* The shares of a point's latency (a column of request_result), ascending, the least and the most
+ * among them: at most steps + 2, for which the caller has room. */
+kv_err kv__serving_latencies(kv_results *results, const char *column, long long point, int steps,
+                             kv_latency_share *out, int *count, kv_diag *diag) KV_MUST_USE;
+
 /* "label, chunk 512" in at most `bytes`. */
 void kv__serving_text(const kv_serving_item *item, char *out, size_t bytes);
 

@@ -29,31 +29,19 @@ static const struct {
                     {"tpot_s", "time per further token", "TPOT (ms)", 1e3},
                     {"e2e_s", "time to the last token", "end to end (s)", 1}};
 
-/* Block $dI: latency and share of the requests that have one, in at most STEPS lines. Values of 0
- * have no place on a logarithmic axis and are put at its left end. */
+/* Block $dI: latency and share of the requests that have one. */
 static kv_err write_data(kv_results *results, const kv_serving_item *item, int number, int panel,
                          FILE *script, kv_diag *diag)
 {
-    char *sql = sqlite3_mprintf(
-        "SELECT v, at, n FROM (SELECT %s AS v, row_number() OVER (ORDER BY %s) AS at, "
-        "count(*) OVER () AS n FROM request_result WHERE point_id = ?1 AND %s IS NOT NULL) "
-        "WHERE at = 1 OR at = n OR at %% (n / %d + 1) = 0 ORDER BY at",
-        panels[panel].column, panels[panel].column, panels[panel].column, STEPS);
-    sqlite3_stmt *rows = NULL;
-    if (sql == NULL)
-        return kv_fail_memory(diag);
-    kv_err err = kv__sql_prepare(results, sql, &rows, diag);
-    sqlite3_free(sql);
+    kv_latency_share at[STEPS + 2];
+    int count = 0;
+    kv_err err =
+        kv__serving_latencies(results, panels[panel].column, item->id, STEPS, at, &count, diag);
     fprintf(script, "$d%d << EOD\n", number);
-    if (err == KV_OK)
-        kv__sql_bind(rows, 1, "i", item->id);
-    int written = 0;
-    for (; err == KV_OK && (err = kv__sql_step(results, rows, diag)) == KV_OK; written++)
-        fprintf(script, "%.10g %.10g\n", fmax(1e-6, kv__sql_double(rows, 0)) * panels[panel].unit,
-                100 * kv__sql_double(rows, 1) / kv__sql_double(rows, 2));
-    fputs(written ? "EOD\n" : "NaN NaN\nEOD\n", script);
-    sqlite3_finalize(rows);
-    return err == KV_END ? KV_OK : err;
+    for (int i = 0; i < count; i++)
+        fprintf(script, "%.10g %.10g\n", at[i].seconds * panels[panel].unit, at[i].percent);
+    fputs(count ? "EOD\n" : "NaN NaN\nEOD\n", script);
+    return err;
 }
 
 /* The least and the largest of all that is shown. */

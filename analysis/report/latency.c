@@ -40,36 +40,22 @@ typedef struct lines {
     double least, most;
 } lines;
 
-/* Latencies of a point in ascending order, each with the share of the requests that have it or
- * less. Values of 0 have no place on a logarithmic axis and are put at its left end. */
 static kv_err read_line(const kv_report *report, long long point, int chart, int number, lines *l,
                         kv_diag *diag)
 {
-    char *sql = sqlite3_mprintf(
-        "SELECT v, at, n FROM (SELECT %s AS v, row_number() OVER (ORDER BY %s) AS at, count(*) "
-        "OVER () AS n FROM request_result WHERE point_id = ?1 AND %s IS NOT NULL) WHERE at = 1 OR "
-        "at = n OR at %% (n / %d + 1) = 0 ORDER BY at",
-        charts[chart].column, charts[chart].column, charts[chart].column, STEPS);
-    sqlite3_stmt *rows = NULL;
-    if (sql == NULL)
-        return kv_fail_memory(diag);
-    kv_err err = kv__sql_prepare(report->results, sql, &rows, diag);
-    sqlite3_free(sql);
-    if (err == KV_OK)
-        kv__sql_bind(rows, 1, "i", point);
+    kv_latency_share at[STEPS + 2];
     int count = 0;
-    while (err == KV_OK && count < STEPS + 2 &&
-           (err = kv__sql_step(report->results, rows, diag)) == KV_OK) {
-        double value = fmax(1e-6, kv__sql_double(rows, 0)) * charts[chart].scale;
-        l->x[number][count] = value;
-        l->y[number][count++] = 100 * kv__sql_double(rows, 1) / kv__sql_double(rows, 2);
-        l->least = fmin(l->least, value);
-        l->most = fmax(l->most, value);
+    kv_err err = kv__serving_latencies(report->results, charts[chart].column, point, STEPS, at,
+                                       &count, diag);
+    for (int i = 0; i < count; i++) {
+        l->x[number][i] = at[i].seconds * charts[chart].scale;
+        l->y[number][i] = at[i].percent;
+        l->least = fmin(l->least, l->x[number][i]);
+        l->most = fmax(l->most, l->x[number][i]);
     }
-    sqlite3_finalize(rows);
     l->line[number] =
         (kv_chart_line){l->name[number], FIRST_SERIES + number, l->x[number], l->y[number], count};
-    return err == KV_END ? KV_OK : err;
+    return err;
 }
 
 static kv_err write_chart(const kv_report *report, const kv_serving_list *list, int shown,
