@@ -58,7 +58,7 @@ kv_method kv_method_of_retention(const kv_retention *policy)
 {
     kv_method m = {.family = KV_FAMILY_RETENTION, .retention = policy, COMMON(policy)};
     m.oracle = policy->oracle;
-    m.needs |= policy->observe != NULL ? KV_NEEDS_EVERY_ROW : 0;
+    m.needs |= policy->observe != NULL && policy->observed_rows == NULL ? KV_NEEDS_EVERY_ROW : 0;
     return m;
 }
 

@@ -54,14 +54,18 @@ static kv_err check_budget(const kv_retention *policy, const void *config, const
                    policy->name, names);
 }
 
-/* Entries that stay in any case must fit into a budget that is a count. */
+/* Entries that stay in any case must fit into a budget that is a count, unless the policy says
+ * which of them stay otherwise. */
 static kv_err check_pins(const kv_retention *policy, const kv_retention_config *config,
                          const kv_mark *mark, kv_diag *diag)
 {
     if (config->budget_tokens <= 0)
         return KV_OK;
     long long pins = config->sinks_tokens + (config->window_in_budget ? config->window_tokens : 0);
-    if (pins > config->budget_tokens)
+    kv_quota_query query = {.pin_window = true};
+    bool newest_first =
+        policy->pins != NULL && policy->pins(config, &query, config->budget_tokens).newest_first;
+    if (pins > config->budget_tokens && !newest_first)
         return kv_fail(diag, KV_ERR_INPUT, mark,
                        "%s: %lld sinks and window entries stay in any case, which is above the "
                        "budget of %lld; expected a larger budget",

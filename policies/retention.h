@@ -139,8 +139,10 @@ typedef struct kv_quota_query {
 
 /* Entries that stay in any case. */
 typedef struct kv_pins {
-    int first; /* tokens at positions below this */
-    int last;  /* the last candidates */
+    int first;         /* tokens at positions below this */
+    int last;          /* the last candidates */
+    bool newest_first; /* a budget without room for both keeps the newest of both, not the first
+                          tokens first */
 } kv_pins;
 
 /* One recorded row, as one KV head sees it, for policies that accumulate. */
@@ -233,6 +235,9 @@ typedef struct kv_retention {
                         const int32_t *order, int ranked, long long quota);
     /* Sees every recorded row in order. state is writable here. Default: nothing to accumulate. */
     void (*observe)(const kv_row_event *row, double *state);
+    /* The rows that `observe` sees: so many at the prompt's end and those that follow, or none if
+     * 0. They are to be within what `needs` asks for. Default: every row, which it then needs. */
+    long long (*observed_rows)(const void *config);
     /* Divides a layer's total among its heads, given each head's scored candidates ranked from
      * best to worst. counts[kv_head] holds each head's quota less pins and is rewritten; work
      * holds `heads` doubles of scratch. Default: left as it is. */
@@ -272,6 +277,9 @@ kv_err kv_retention_check(const kv_retention *policy, const void *config, const 
 long long kv_quota_amount(const kv_retention_config *config, const kv_quota_query *query);
 /* The default quota: the amount, plus the window unless it is inside the budget, at most all. */
 long long kv_quota_uniform(const void *config, const kv_quota_query *query);
+/* The default pins, of which a budget without room for them keeps the newest if told so. */
+kv_pins kv_pins_outer(const kv_retention_config *config, const kv_quota_query *query,
+                      bool newest_first);
 /* `pins` of policies whose scores alone say what stays. */
 kv_pins kv_pins_none(const void *config, const kv_quota_query *query, long long total);
 /* The share `keep` of n, rounded as the settings say; of a budget, as many as fit into it. */

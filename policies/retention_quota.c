@@ -49,9 +49,17 @@ long long kv_quota_amount(const kv_retention_config *config, const kv_quota_quer
     return kept_of(config, n, query->published);
 }
 
+kv_pins kv_pins_outer(const kv_retention_config *config, const kv_quota_query *query,
+                      bool newest_first)
+{
+    return (kv_pins){.first = (int)config->sinks_tokens,
+                     .last = query->pin_window ? (int)config->window_tokens : 0,
+                     .newest_first = newest_first};
+}
+
 kv_pins kv_pins_none(const void *config, const kv_quota_query *query, long long total)
 {
-    return (kv_pins){0, 0};
+    return (kv_pins){.first = 0, .last = 0};
 }
 
 long long kv_quota_uniform(const void *config, const kv_quota_query *query)
@@ -81,16 +89,11 @@ long long kv_retention_quota(const kv_retention *policy, const void *config,
 kv_pins kv_retention_pins(const kv_retention *policy, const void *config,
                           const kv_quota_query *query, long long quota)
 {
-    const kv_retention_config *c = config;
-    kv_pins pins;
-    if (policy->pins != NULL) {
-        pins = policy->pins(config, query, quota);
-    } else {
-        pins.first = (int)c->sinks_tokens;
-        pins.last = query->pin_window ? (int)c->window_tokens : 0;
-    }
-    /* The budget wins over the pins: sinks first, then the newest entries. */
-    if (pins.first > quota)
+    kv_pins pins = policy->pins != NULL ? policy->pins(config, query, quota)
+                                        : kv_pins_outer(config, query, false);
+    /* The budget wins over the pins: sinks first, then the newest entries, or the newest of both,
+     * which the engine then finds. */
+    if (pins.first > quota && !pins.newest_first)
         pins.first = (int)quota;
     if (pins.last > quota)
         pins.last = (int)quota;

@@ -135,6 +135,11 @@ void kv_score_window(const kv_event *event, double *score)
     kv_score_group(event, kv_score_window_head, score);
 }
 
+long long kv_padded_observers(const void *config)
+{
+    return ((const kv_padded_config *)config)->observed_tokens;
+}
+
 int kv_score_before_window(const kv_event *event)
 {
     int n = event->candidates;

@@ -142,6 +142,21 @@ def kvcache_factory_counts():
         yield "{headkv: {window: 4, keep: %s, heads: importance.tsv}}" % keep
 
 
+    for keep in (0.05, 0.1, 0.13, 0.2, 0.5):     # below, at and above what sinks and window take
+        yield "{nacl: {preset: kvcache-factory, random: 0, window: 5, sinks: 4, keep: %s}}" % keep
+        yield "{scissorhands: {preset: kvcache-factory, window: 4, sinks: 5, history: 7, keep: %s}}" % keep
+    for text in ("budget: 3", "budget: 12, evict: step", "keep: 0.3, evict: interval, interval: 2, decay: 0.7"):
+        yield "{scissorhands: {preset: kvcache-factory, window: 4, sinks: 3, history: 5, %s}}" % text
+    yield "{nacl: {preset: kvcache-factory, random: 0, window: 4, sinks: 3, budget: 6}}"
+
+
+def finch_chunks():
+    """FinchPress with chunk_length, which ranks within chunks what the whole prompt's scores say."""
+    for keep, chunk in ((0.3, 20), (0.45, 33), (0.02, 7), (0.6, 500)):
+        yield "{finch: {preset: kvpress, keep: %s, chunk: %d}}" % (keep, chunk)
+    yield "{finch: {keep: 0.4, chunk: 10, sinks: 2, normalize: false}}"
+
+
 def lazy_layers():
     """SimLayerKVPress: threshold 1 spares every layer; the least length that is looked at (prompts of 62 and 78 tokens)."""
     for recent, rows in ((56, 1), (57, 1), (56, 2), (73, 1), (71, 3), (71, 2)):
@@ -212,7 +227,7 @@ def compare(policy, chunk, got, sets, want):
 def main():
     policies = list(schedule_policies()) + list(preset_policies()) + every_other(
         method_policies()) + list(kvpress_counts()) + list(kvcache_factory_counts()) + list(
-        lazy_layers()) + list(other_policies())
+        finch_chunks()) + list(lazy_layers()) + list(other_policies())
     examples = ["0000", "0002"]
     print("1..%d" % len(policies))
     with tempfile.TemporaryDirectory() as folder:

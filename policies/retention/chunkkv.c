@@ -10,9 +10,8 @@
 #include <string.h>
 
 typedef struct chunkkv_config {
-    kv_retention_config base;
-    long long chunk_tokens;    /* length of the chunks that stay or leave */
-    long long observed_tokens; /* rows that score */
+    kv_padded_config padded;
+    long long chunk_tokens; /* length of the chunks that stay or leave */
 } chunkkv_config;
 
 static const char *const preset_names[] = {"none", "kvpress", NULL};
@@ -24,28 +23,10 @@ static const kv_preset presets[] = {
     {.name = NULL}};
 
 static const kv_param params[] = {
-    KV_ROW_KEEP,
-    KV_ROW_BUDGET,
+    KV_ROWS_PADDED_SCORE,
     KV_ROW_OF_COUNT(chunkkv_config, "chunk", chunk_tokens, "20", 1, "tokens",
                     "length of the chunks that stay or leave as a whole"),
-    KV_ROW_OF_COUNT(chunkkv_config, "window", observed_tokens, "64", 1, "tokens",
-                    "last rows, which score; their own entries score above all others"),
-    KV_ROW_KERNEL("5"),
-    KV_ROW_POOLING("avg"),
-    KV_ROW_GROUP("mean"),
-    KV_ROW_GROUP_WHEN("before"),
-    KV_ROW_SCORE_OVER("chunk"),
-    KV_ROW_EVICT("postfill"),
-    KV_ROW_INTERVAL("512"),
-    KV_ROW_ROUNDING("half_up"),
-    KV_ROW_RATIO_ARITHMETIC("false"),
-    KV_ROW_PRESET(preset_names),
-    KV_ROW_END};
-
-static long long observers(const void *config)
-{
-    return ((const chunkkv_config *)config)->observed_tokens;
-}
+    KV_ROW_PRESET(preset_names), KV_ROW_END};
 
 /* Tokens of the chunks that stay, as if all were whole; at least one chunk. Prompts shorter than a
  * chunk go token by token. */
@@ -55,9 +36,9 @@ static long long quota(const void *config, const kv_quota_query *query)
     long long n = query->own_chunk ? query->candidates : query->prompt_tokens;
     long long length = c->chunk_tokens, chunks = (n + length - 1) / length;
     if (n < length)
-        return kv_quota_uniform(&c->base, query);
-    long long stay = kv_quota_share(&c->base, (double)chunks,
-                                    floor((double)c->base.budget_tokens / (double)length));
+        return kv_quota_uniform(&c->padded.base, query);
+    long long stay = kv_quota_share(&c->padded.base, (double)chunks,
+                                    floor((double)c->padded.base.budget_tokens / (double)length));
     long long tokens = (stay > 1 ? stay : 1) * length;
     return tokens < query->candidates ? tokens : query->candidates;
 }
@@ -129,7 +110,7 @@ KV_RETENTION_DEFINE(chunkkv) = {
     .presets = presets,
     .needs = KV_NEEDS_OBSERVERS,
     .claims = KV_NESTED,
-    .observers = observers,
+    .observers = kv_padded_observers,
     .quota = quota,
     .pins = kv_pins_none, /* the window is safe by its score */
     .score = score,

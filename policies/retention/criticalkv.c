@@ -12,10 +12,9 @@
 typedef enum value_norm { PROJECTED, VALUE } value_norm;
 
 typedef struct criticalkv_config {
-    kv_retention_config base;
+    kv_padded_config padded;
     double first_stage; /* share of the budget that goes by attention alone */
     double epsilon;     /* added to the attention before it is multiplied */
-    long long observed_tokens;
     int norm;
 } criticalkv_config;
 
@@ -29,32 +28,15 @@ static const kv_preset presets[] = {
     {.name = NULL}};
 
 static const kv_param params[] = {
-    KV_ROW_KEEP,
-    KV_ROW_BUDGET,
-    KV_ROW_OF_COUNT(criticalkv_config, "window", observed_tokens, "64", 1, "tokens",
-                    "last rows, which score; their own entries score above all others"),
+    KV_ROWS_PADDED_SCORE,
     KV_ROW_OF_REAL(criticalkv_config, "first_stage", first_stage, "0.5", 0, 1, "fraction",
                    "share of the budget that goes by attention alone"),
     KV_ROW_OF_REAL(criticalkv_config, "epsilon", epsilon, "1e-4", 0, INFINITY, "",
                    "added to the attention before it is multiplied by the value's size"),
     KV_ROW_OF_CHOICE(criticalkv_config, "norm", norm, "projected", norm_names,
                      "L1 norm of the value behind the output projection, or of the value itself"),
-    KV_ROW_KERNEL("5"),
-    KV_ROW_POOLING("avg"),
-    KV_ROW_GROUP("mean"),
-    KV_ROW_GROUP_WHEN("before"),
-    KV_ROW_SCORE_OVER("chunk"),
-    KV_ROW_EVICT("postfill"),
-    KV_ROW_INTERVAL("512"),
-    KV_ROW_ROUNDING("half_up"),
-    KV_ROW_RATIO_ARITHMETIC("false"),
     KV_ROW_PRESET(preset_names),
     KV_ROW_END};
-
-static long long observers(const void *config)
-{
-    return ((const criticalkv_config *)config)->observed_tokens;
-}
 
 static unsigned needs_of(const void *config)
 {
@@ -86,14 +68,14 @@ static void score(const kv_event *event, double *out)
 {
     const criticalkv_config *c = event->config;
     const kv_example *example = event->view->example;
-    bool own = c->base.evict == KV_CHUNKED || c->base.evict == KV_PATCHED;
+    bool own = c->padded.base.evict == KV_CHUNKED || c->padded.base.evict == KV_PATCHED;
     int n = own ? event->candidates : example->prompt_tokens;
     double *first = event->view->work + 2 * (size_t)example->total_tokens;
     kv_score_window_padded(event, out);
     memcpy(first, out, (size_t)event->scored * sizeof *out);
     kv_score_pin_best(first, event->scored,
-                      kv_quota_share(&c->base, n * c->first_stage,
-                                     floor((double)c->base.budget_tokens * c->first_stage)),
+                      kv_quota_share(&c->padded.base, n * c->first_stage,
+                                     floor((double)c->padded.base.budget_tokens * c->first_stage)),
                       first + example->total_tokens);
     for (int k = 0; k < event->scored; k++)
         out[k] = isinf(first[k]) ? first[k]
@@ -112,7 +94,7 @@ KV_RETENTION_DEFINE(criticalkv) = {
     .needs = KV_NEEDS_OBSERVERS,
     .claims = KV_COUNTS_FIXED,
     .needs_of = needs_of,
-    .observers = observers,
+    .observers = kv_padded_observers,
     .pins = kv_pins_none, /* the window is safe by its score */
     .score = score,
 };

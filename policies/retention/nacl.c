@@ -14,6 +14,7 @@ typedef struct nacl_config {
     double temperature; /* of the softmax that it is drawn by */
 } nacl_config;
 
+enum preset { NONE, KVCACHE_FACTORY };
 static const char *const preset_names[] = {"none", "kvcache-factory", NULL};
 static const kv_preset presets[] = {
     {"kvcache-factory", "group=mean evict=postfill rounding=half_even",
@@ -38,6 +39,13 @@ static const kv_param params[] = {
     KV_ROW_ROUNDING("half_up"),
     KV_ROW_PRESET(preset_names),
     KV_ROW_END};
+
+/* The published code lists sinks and proxies by position and cuts the list at its start. */
+static kv_pins pins(const void *config, const kv_quota_query *query, long long total)
+{
+    const kv_retention_config *c = config;
+    return kv_pins_outer(c, query, c->preset == KVCACHE_FACTORY);
+}
 
 /* The proxies' attention ranks the most of the budget; the rest is drawn from what remains. */
 static void score(const kv_event *event, double *out)
@@ -66,5 +74,6 @@ KV_RETENTION_DEFINE(nacl) = {
     .presets = presets,
     .needs = KV_NEEDS_OBSERVERS,
     .claims = KV_COUNTS_FIXED,
+    .pins = pins,
     .score = score,
 };

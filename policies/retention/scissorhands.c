@@ -18,14 +18,17 @@ typedef struct scissorhands_config {
     double decay;           /* of a row's weight per row of age */
     double temperature;     /* of the softmax that a sample is drawn by */
     int importance, selection;
+    bool accumulate; /* importance adds up from the prompt's end on */
 } scissorhands_config;
 
 static const char *const importance_names[] = {
     [PROBABILITY] = "probability", [COUNT] = "count", NULL};
 static const char *const selection_names[] = {[TOP] = "top", [SAMPLE] = "sample", NULL};
+enum preset { NONE, KVCACHE_FACTORY };
 static const char *const preset_names[] = {"none", "kvcache-factory", NULL};
 static const kv_preset presets[] = {
-    {"kvcache-factory", "importance=probability selection=top decay=1 rounding=half_even",
+    {"kvcache-factory",
+     "importance=probability selection=top decay=1 accumulate=true rounding=half_even",
      "its scissorhands module; give it its sink_size, recent_size and history_window"},
     {.name = NULL}};
 
@@ -39,6 +42,9 @@ static const kv_param params[] = {
                     "last rows that say how important a key is"),
     KV_ROW_OF_REAL(scissorhands_config, "decay", decay, "1", 0, 1, "",
                    "weight of a row over that of the row after it"),
+    KV_ROW_OF_SWITCH(
+        scissorhands_config, "accumulate", accumulate, "false",
+        "whether importance adds up from the prompt's end on, each row as it was then"),
     KV_ROW_OF_CHOICE(
         scissorhands_config, "importance", importance, "probability", importance_names,
         "sum of probabilities, or the number of rows that give at least an even share"),
@@ -60,6 +66,39 @@ static long long observers(const void *config)
     return ((const scissorhands_config *)config)->history_rows;
 }
 
+/* The published code lists sinks and recent entries by position and cuts the list at its start. */
+static kv_pins pins(const void *config, const kv_quota_query *query, long long total)
+{
+    const kv_retention_config *c = config;
+    return kv_pins_outer(c, query, c->preset == KVCACHE_FACTORY);
+}
+
+static kv_err check(const void *config, const kv_mark *mark, kv_diag *diag)
+{
+    const scissorhands_config *c = config;
+    if (c->accumulate && (c->importance == COUNT || c->base.group == KV_GROUP_MAX))
+        return kv_fail(diag, KV_ERR_INPUT, mark,
+                       "scissorhands: accumulate adds up probabilities of a whole group; expected "
+                       "importance: probability, and group: mean or sum");
+    return KV_OK;
+}
+
+static long long observed_rows(const void *config)
+{
+    const scissorhands_config *c = config;
+    return c->accumulate ? c->history_rows : 0;
+}
+
+/* The prompt's last rows count alike; then all that was gets lighter with each token. */
+static void observe(const kv_row_event *event, double *state)
+{
+    const scissorhands_config *c = event->config;
+    bool decodes = event->position >= event->view->example->prompt_tokens;
+    for (int j = 0; decodes && c->decay != 1 && j < event->position; j++)
+        state[j] *= c->decay;
+    kv_score_accumulate(event, state);
+}
+
 /* Importance for one query head: rows of the history, the older the lighter. */
 static void score_head(const kv_event *event, int query_head, double *out)
 {
@@ -79,7 +118,11 @@ static void score_head(const kv_event *event, int query_head, double *out)
 static void score(const kv_event *event, double *out)
 {
     const scissorhands_config *c = event->config;
-    kv_score_group(event, score_head, out);
+    if (c->accumulate && event->chunk_end > event->view->example->prompt_tokens)
+        for (int k = 0; k < event->scored; k++)
+            out[k] = event->state[event->candidate[k]];
+    else
+        kv_score_group(event, score_head, out);
     if (c->selection == SAMPLE)
         kv_score_sample(event, c->temperature, out);
 }
@@ -95,6 +138,11 @@ KV_RETENTION_DEFINE(scissorhands) = {
     .presets = presets,
     .needs = KV_NEEDS_OBSERVERS,
     .claims = KV_NESTED | KV_COUNTS_FIXED,
+    .state_doubles = 1,
+    .check = check,
     .observers = observers,
+    .pins = pins,
     .score = score,
+    .observe = observe,
+    .observed_rows = observed_rows,
 };

@@ -228,14 +228,34 @@ static void collect_candidates(const kv__lane *lane, const kv__lane_head *head, 
     event->candidates = n;
 }
 
-/* Candidates that one budget pins as sinks, and as its newest. A budget without room for all pins
- * has room for nothing else: sinks go first, then the newest. */
-static int pinned_first(const head_event *head, int budget)
+static int count_sinks(const head_event *head, int budget)
 {
     int n = 0;
     while (n < head->candidates && head->candidate[n] < head->pins[budget].first)
         n++;
-    return n < head->quota[budget] ? n : (int)head->quota[budget];
+    return n;
+}
+
+/* Candidates that one budget pins as sinks, and as its newest. A budget without room for all pins
+ * has room for nothing else: sinks go first, then the newest, unless the policy has it the other
+ * way round. */
+static int pinned_first(const head_event *head, int budget)
+{
+    int n = count_sinks(head, budget), room = (int)head->quota[budget];
+    if (head->pins[budget].newest_first)
+        room -= head->pins[budget].last < room ? head->pins[budget].last : room;
+    return n < room ? n : room;
+}
+
+/* Where the pinned sinks begin: the newest of them stay if not all do and newer ones go first. */
+static int pinned_from(const head_event *head, int budget)
+{
+    if (!head->pins[budget].newest_first)
+        return 0;
+    int before = head->candidates - head->pins[budget].last;
+    int n = count_sinks(head, budget), pinned = pinned_first(head, budget);
+    n = n < before ? n : before;
+    return n > pinned ? n - pinned : 0;
 }
 
 static int pinned_last(const head_event *head, int budget)
@@ -362,8 +382,9 @@ static void lower(uint8_t *level, int budget)
 static void mark_kept(head_event *head, int budget)
 {
     int first = pinned_first(head, budget), last = head->candidates - pinned_last(head, budget);
+    int from = pinned_from(head, budget);
     long long room = head->quota[budget] - first - pinned_last(head, budget);
-    for (int k = 0; k < first; k++)
+    for (int k = from; k < from + first; k++)
         lower(&head->level[k], budget);
     for (int k = last; k < head->candidates; k++)
         lower(&head->level[k], budget);

@@ -82,6 +82,17 @@ int kv__observe_end(const kv__group *group, const kv_example *example)
     return decodes ? example->total_tokens - 1 : example->prompt_tokens;
 }
 
+/* The first row that the policy is shown. */
+static int observe_first(const kv__group *group, const kv_example *example)
+{
+    if (group->policy->observe == NULL || group->policy->observed_rows == NULL)
+        return 0;
+    long long rows = group->policy->observed_rows(group->config[0]);
+    if (rows == 0)
+        return example->total_tokens;
+    return rows < example->prompt_tokens ? example->prompt_tokens - (int)rows : 0;
+}
+
 kv_err kv__lane_init(kv__lane *lane, const kv__group *group, const kv__stage *stage, kv_diag *diag)
 {
     const kv_example *example = stage->example;
@@ -94,6 +105,7 @@ kv_err kv__lane_init(kv__lane *lane, const kv__group *group, const kv__stage *st
         if (err != KV_OK)
             return err;
     }
+    lane->observe_first = observe_first(group, example);
     lane->observe_end = kv__observe_end(group, example);
     lane->head = calloc((size_t)heads, sizeof *lane->head);
     lane->occupancy = calloc((size_t)budgets, sizeof *lane->occupancy);
@@ -241,7 +253,7 @@ static void observe(kv__lane *lane, kv__stage *stage, int kv_head, int position)
 
 void kv__lane_row(kv__lane *lane, kv__stage *stage, int position, int answer)
 {
-    if (position < lane->observe_end)
+    if (position >= lane->observe_first && position < lane->observe_end)
         for (int h = 0; h < stage->replay->shape.kv_heads; h++)
             observe(lane, stage, h, position);
     if (answer >= 0)

@@ -115,7 +115,8 @@ typedef struct kv__lane {
     int entered; /* tokens of the step that entered the model: all, unless the policy compresses
                     the prompt */
     int step, step_start, step_end; /* the step that runs now; step_end is exclusive */
-    int observe_end;                /* rows before this are shown to policy->observe */
+    int observe_first;              /* rows from this one on and before observe_end are shown */
+    int observe_end;                /* to policy->observe */
     kv__parts *parts;               /* of lanes with transforms or a read policy; else NULL */
 } kv__lane;
 

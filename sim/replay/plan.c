@@ -171,7 +171,8 @@ unsigned kv__group_needs(const kv__group *group)
     unsigned needs = policy->needs | kv__parts_needs(group);
     if (policy->needs_of != NULL)
         needs |= policy->needs_of(group->config[0]);
-    return policy->observe != NULL ? needs | KV_NEEDS_EVERY_ROW : needs;
+    bool every_row = policy->observe != NULL && policy->observed_rows == NULL;
+    return every_row ? needs | KV_NEEDS_EVERY_ROW : needs;
 }
 
 static kv_err refuse(const kv__group *group, const kv_attention *trace, const kv_example *example,

@@ -373,7 +373,7 @@ static kv_err run_layer(kv__lane *lanes, kv__stage *stage, int layer, kv_replay_
         if (answer >= 0)
             kv__measure_full(stage, answer);
         for (int g = 0; g < replay->groups; g++)
-            if (answer >= 0 || p < lanes[g].observe_end)
+            if (answer >= 0 || (p >= lanes[g].observe_first && p < lanes[g].observe_end))
                 kv__lane_row(&lanes[g], stage, p, answer);
         if (row >= 0 && stage->probed != NULL && stage->probed[row])
             probe(lanes, stage, p);

@@ -15,14 +15,14 @@ np.seterr(divide="ignore", invalid="ignore")
 DEFAULTS = {
     "l2": dict(evict="postfill", skip_layers=2, prune_after=0, sinks=0, window=0),
     "scissorhands": dict(evict="online", window=32, sinks=4, history=64, decay=1, importance="probability",
-                         score_over="present"),
+                         score_over="present", accumulate=False),
     "nacl": dict(evict="postfill", window=64, sinks=4, random=0.3),
     "lagkv": dict(evict="postfill", window=0, sinks=4, lag=128, cross_scoring=False),
     "corm": dict(evict="online", window=256, sinks=0, score_over="present"),
     "simlayerkv": dict(evict="postfill", threshold=1, sinks=4, recent=1024, rows=1, score_over="present"),
     "chunkkv": dict(evict="postfill", chunk=20, window=64, kernel=5, pooling="avg", group="mean",
                     group_when="before"),
-    "finch": dict(evict="postfill", sinks=0, normalize=True, score_over="present"),
+    "finch": dict(evict="postfill", sinks=0, normalize=True, score_over="present", chunk=0),
     "criticalkv": dict(evict="postfill", window=64, kernel=5, pooling="avg", group="mean", group_when="before",
                        first_stage=0.5, epsilon=1e-4, norm="projected"),
     "qfilter": dict(evict="postfill", window=0, sinks=0),
@@ -41,6 +41,8 @@ PRESETS = {
     ("chunkkv", "kvpress"): dict(group_when="after"),
     ("criticalkv", "kvpress"): dict(group_when="after"),
     ("kvzip", "kvpress"): dict(),
+    ("scissorhands", "kvcache-factory"): dict(accumulate=True, rounding="half_even"),
+    ("nacl", "kvcache-factory"): dict(rounding="half_even"),
     ("headkv", "kvcache-factory"): dict(window=32, kernel=7, pooling="max"),
 }
 
@@ -91,7 +93,12 @@ class Event:
         """Sinks, then the newest, then the best, within the budget."""
         keys, budget = self.keys[h], self.pol.count(self.n) if budget is None else budget
         window = self.pol.window if window is None else window
-        first = [j for j in keys if j < self.pol.sinks][:budget]
+        first = [j for j in keys if j < self.pol.sinks]
+        if self.pol.preset == "kvcache-factory" and self.pol.name in ("nacl", "scissorhands"):
+            protected = sorted(set(first) | set(keys[max(0, len(keys) - window):]))
+            if len(protected) > budget:     # both modules keep protected[-budget:]
+                return np.array(protected[-budget:] if budget else [], dtype=int)
+        first = first[:budget]
         free = [j for j in keys if j not in first]
         last = free[max(0, len(free) - min(window, budget - len(first))):]
         rest = np.array([j for j in free if j not in last], dtype=int)
@@ -116,6 +123,9 @@ def keep_l2(e):
 
 
 def keep_scissorhands(e):
+    if e.pol.accumulate and e.b > e.ex.P:
+        return [e.choose(h, e.pol.memory[h][e.keys[h]]) for h in e.heads]
+
     def per_head(h, qh):
         s = np.zeros(len(e.keys[h]))
         for i in e.rows(e.pol.history):
@@ -215,6 +225,8 @@ def keep_chunkkv(e):
 
 
 def keep_finch(e):
+    if e.pol.chunk:
+        return keep_finch_chunks(e)
     question = e.ex.P - e.ex.turns[0][0]
 
     def per_head(h, qh):
@@ -224,6 +236,24 @@ def keep_finch(e):
             s += row * (seen - 1 if e.pol.normalize else 1)
         return s / len(e.rows(question))
     return [e.choose(h, e.group_score(h, per_head), question) for h in e.heads]
+
+
+def keep_finch_chunks(e):
+    """FinchPress with chunk_length: the best of each chunk by scores of the whole, the question's the highest."""
+    p, question, out = e.pol, e.ex.P - e.ex.turns[0][0], []
+    for h in e.heads:
+        keys, kept = e.keys[h], []
+        rows = e.rows(question)
+        def per_head(qh):
+            got = [e.row(h, qh, i) for i in rows]
+            return sum(row * (seen - 1 if p.normalize else 1) for row, seen in got) / len(got)
+        s = e.ref.reduce_group([per_head(qh) for qh in e.group(h)], "mean")
+        s = np.where((keys >= rows[0]) | (keys < p.sinks), s.max() + 1, s)
+        for first in range(0, len(keys), p.chunk):
+            part = slice(first, first + p.chunk)
+            kept += list(e.ref.top(s[part], keys[part], p.count(len(keys[part]))))
+        out.append(np.array(kept, dtype=int))
+    return out
 
 
 def keep_topk(e):

@@ -276,6 +276,12 @@ def evict(pol, layer, A, memory, a, b, present):
     if pol.name in ("h2o", "observed_attention"):
         accumulate(pol, A, memory, a, b, present)
 
+    if pol.name == "scissorhands" and pol.accumulate:   # rows as they were then, the prompt's last first
+        if a >= P:
+            memory *= pol.decay
+        accumulate(pol, A, memory, max(a, P - pol.history), b, present)
+        pol.p["memory"] = memory
+
     when = {"never": False, "postfill": last, "chunked": not decode, "patched": not decode, "pool": not decode,
             "online": True, "step": decode or last, "interval": last or (decode and (b - P) % pol.interval == 0)}
     if not when[pol.evict] or (layer < pol.skip_layers and pol.name not in methods.DEFAULTS):
