@@ -4,6 +4,8 @@
 
 #include "analysis/output.h"
 
+#include "sim/base/file.h"
+
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -20,30 +22,49 @@ static void set_usual_mode(int file)
         return; /* the file is only less readable than it might be */
 }
 
+/* A file beside the target; what cannot be made leaves nothing behind. */
+static bool open_beside(kv_output *out)
+{
+    size_t bytes = strlen(out->target) + sizeof ".XXXXXX";
+    out->made = malloc(bytes);
+    if (out->made == NULL)
+        return false;
+    snprintf(out->made, bytes, "%s.XXXXXX", out->target);
+    int file = mkstemp(out->made);
+    out->file = file >= 0 ? fdopen(file, "wb") : NULL;
+    if (out->file != NULL) {
+        set_usual_mode(file);
+        return true;
+    }
+    int why = errno;
+    if (file >= 0) {
+        close(file);
+        unlink(out->made);
+    }
+    errno = why;
+    return false;
+}
+
 kv_err kv__output_open(const char *path, kv_output *out, kv_diag *diag)
 {
     *out = (kv_output){.file = stdout, .path = path};
     if (path == NULL)
         return KV_OK;
-    size_t bytes = strlen(path) + sizeof ".XXXXXX";
-    out->made = malloc(bytes);
-    if (out->made == NULL)
-        return kv_fail_memory(diag);
-    snprintf(out->made, bytes, "%s.XXXXXX", path);
-    int file = mkstemp(out->made);
-    out->file = file >= 0 ? fdopen(file, "wb") : NULL;
-    if (out->file == NULL) {
-        kv_mark mark = {path, 0, 0};
-        kv_err err = kv_fail(diag, KV_ERR_IO, &mark, "cannot write: %s", strerror(errno));
-        if (file >= 0) {
-            close(file);
-            unlink(out->made);
-        }
-        free(out->made);
+    bool direct = false;
+    kv_err err = kv_path_output(path, &out->target, &direct, diag);
+    if (err != KV_OK)
         return err;
-    }
-    set_usual_mode(file);
-    return KV_OK;
+    if (direct)
+        out->file = fopen(path, "wb");
+    else if (!open_beside(out))
+        out->file = NULL;
+    if (out->file != NULL)
+        return KV_OK;
+    kv_mark mark = {path, 0, 0};
+    err = kv_fail(diag, KV_ERR_IO, &mark, "cannot write: %s", strerror(errno));
+    free(out->made);
+    free(out->target);
+    return err;
 }
 
 kv_err kv__output_close(kv_output *output, kv_err err, kv_diag *diag)
@@ -57,10 +78,13 @@ kv_err kv__output_close(kv_output *output, kv_err err, kv_diag *diag)
                    : err;
     }
     bad = fclose(output->file) != 0 || bad;
-    if (err == KV_OK && (bad || rename(output->made, output->path) != 0))
+    if (err == KV_OK && !bad && output->made != NULL)
+        bad = rename(output->made, output->target) != 0;
+    if (err == KV_OK && bad)
         err = kv_fail(diag, KV_ERR_IO, &mark, "cannot write: %s", strerror(errno));
-    if (err != KV_OK)
+    if (err != KV_OK && output->made != NULL)
         unlink(output->made);
     free(output->made);
+    free(output->target);
     return err;
 }

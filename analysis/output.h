@@ -10,11 +10,13 @@
 
 typedef struct kv_output {
     FILE *file;       /* write here */
-    const char *path; /* its name in the end; NULL: standard output */
-    char *made;       /* its name until then */
+    const char *path; /* as it was asked for, for messages; NULL: standard output */
+    char *target;     /* its name in the end; NULL: standard output */
+    char *made;       /* its name until then; NULL: it is written where it is */
 } kv_output;
 
-/* Opens a file beside `path`, which is borrowed; standard output if path is NULL. */
+/* Opens a file beside `path`, which is borrowed; standard output if path is NULL. What is there and
+ * is no file, such as a pipe or a device, is written itself. */
 kv_err kv__output_open(const char *path, kv_output *out, kv_diag *diag) KV_MUST_USE;
 
 /* Gives the file its name if err is KV_OK and all was written, else removes it; answers the error

@@ -5,7 +5,7 @@
 # to the last bit; in a browser, if there is one, buttons hide series and sort tables without an error.
 # Not checked: how a page looks.
 . "$srcdir/tests/tap.sh"
-plan=34
+plan=37
 
 report()
 {
@@ -47,6 +47,16 @@ check 'work tables are not shown' fails 2 'no table' \
 check 'no such format' fails 2 'expected html, csv or json' report "$db" --format xml
 check 'a table needs a format' fails 2 'goes with --format' report "$db" --table run
 check 'no such folder' fails 1 'cannot write' report "$db" -o "$files/none/a.html"
+check 'a folder is no file to write' fails 2 'is a directory' report "$db" -o empty
+mkfifo pipe
+timeout 60 cat pipe > piped.html &
+report "$db" --format json --table run -o pipe
+wait $!
+check 'a pipe is written, not replaced' test -p pipe -a -s piped.html
+touch aim.json
+ln -s aim.json link.json
+report "$db" --format json --table run -o link.json
+check 'a link is followed' sh -c 'test -L link.json && cmp aim.json piped.html'
 check 'none of these left a file' test "$(ls none* 2> /dev/null | wc -l)" = 0
 
 for table in footprint_point critical_footprint; do

@@ -4,6 +4,8 @@
 
 #include "traces/pack.h"
 
+#include "sim/base/file.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,16 +85,17 @@ static bool ends_in(const char *path, const char *suffix)
     return n > m && strcmp(path + n - m, suffix) == 0;
 }
 
-static kv_err start(kv__pack *pack, kv_diag *diag)
+/* Packs as the name that was asked for says, whatever a link of that name leads to. */
+static kv_err start(kv__pack *pack, const char *path, kv_diag *diag)
 {
     enum { STREAM_BYTES = 1 << 18, WINDOW_GZIP = 15 + 16, MEMORY = 8 };
-    if (ends_in(pack->path, ".zst")) {
+    if (ends_in(path, ".zst")) {
         pack->zstd = ZSTD_createCCtx();
         if (pack->zstd == NULL)
             return kv_fail_memory(diag);
         ZSTD_CCtx_setParameter(pack->zstd, ZSTD_c_compressionLevel, ZSTD_LEVEL);
         ZSTD_CCtx_setParameter(pack->zstd, ZSTD_c_checksumFlag, 1);
-    } else if (ends_in(pack->path, ".gz")) {
+    } else if (ends_in(path, ".gz")) {
         if (deflateInit2(&pack->gzip, GZIP_LEVEL, Z_DEFLATED, WINDOW_GZIP, MEMORY,
                          Z_DEFAULT_STRATEGY) != Z_OK)
             return kv_fail_memory(diag);
@@ -108,21 +111,25 @@ static kv_err start(kv__pack *pack, kv_diag *diag)
 static kv_err open_file(kv__pack *pack, const char *path, kv_diag *diag)
 {
     static const char suffix[] = ".part";
-    size_t bytes = strlen(path) + sizeof suffix;
-    pack->path = strdup(path);
-    if (pack->path == NULL)
-        return kv_fail_memory(diag);
+    bool direct = false;
     if (strcmp(path, "-") == 0) {
+        pack->path = strdup(path);
         pack->file = stdout;
-        return KV_OK;
+        return pack->path != NULL ? KV_OK : kv_fail_memory(diag);
     }
-    pack->part = malloc(bytes);
-    if (pack->part == NULL)
-        return kv_fail_memory(diag);
-    snprintf(pack->part, bytes, "%s%s", path, suffix);
-    pack->file = fopen(pack->part, "wb");
+    kv_err err = kv_path_output(path, &pack->path, &direct, diag);
+    if (err != KV_OK)
+        return err;
+    if (!direct) {
+        size_t bytes = strlen(pack->path) + sizeof suffix;
+        pack->part = malloc(bytes);
+        if (pack->part == NULL)
+            return kv_fail_memory(diag);
+        snprintf(pack->part, bytes, "%s%s", pack->path, suffix);
+    }
+    pack->file = fopen(direct ? pack->path : pack->part, "wb");
     if (pack->file == NULL)
-        return kv_fail(diag, KV_ERR_IO, &(kv_mark){pack->part, 0, 0}, "cannot be written: %s",
+        return kv_fail(diag, KV_ERR_IO, &(kv_mark){path, 0, 0}, "cannot be written: %s",
                        strerror(errno));
     return KV_OK;
 }
@@ -134,7 +141,7 @@ kv_err kv__pack_open(const char *path, kv__pack **out, kv_diag *diag)
         return kv_fail_memory(diag);
     kv_err err = open_file(pack, path, diag);
     if (err == KV_OK)
-        err = start(pack, diag);
+        err = start(pack, path, diag);
     if (err != KV_OK) {
         kv__pack_close(pack, false, NULL);
         return err;

@@ -3,7 +3,7 @@
 /* A file to write as a stream, packed on the way as its name asks: .zst, .gz, or plain.
  *
  * What is written goes to PATH.part, which becomes PATH when all is well: there is never a
- * half-written PATH. "-" is standard output, plain. */
+ * half-written PATH. "-" is standard output, plain; a pipe or a device is written as it stands. */
 #ifndef KVSIM_TRACES_PACK_H
 #define KVSIM_TRACES_PACK_H
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* Reads until the end or until the buffer, which grows, exceeds most_bytes. */
 static kv_err read_all(FILE *file, const kv_mark *mark, size_t most_bytes, char **text,
@@ -70,4 +71,17 @@ char *kv_path_resolve(const char *directory, const char *path)
     if (joined != NULL)
         snprintf(joined, bytes, "%s%s%s", directory, directory[length - 1] == '/' ? "" : "/", path);
     return joined;
+}
+
+kv_err kv_path_output(const char *path, char **target, bool *direct, kv_diag *diag)
+{
+    kv_mark mark = {path, 0, 0};
+    struct stat named, found;
+    bool there = stat(path, &found) == 0;
+    if (there && S_ISDIR(found.st_mode))
+        return kv_fail(diag, KV_ERR_INPUT, &mark, "is a directory, expected a file to write");
+    bool linked = there && lstat(path, &named) == 0 && S_ISLNK(named.st_mode);
+    *direct = there && !S_ISREG(found.st_mode);
+    *target = linked && !*direct ? realpath(path, NULL) : strdup(path);
+    return *target != NULL ? KV_OK : kv_fail_memory(diag);
 }

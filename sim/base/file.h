@@ -6,6 +6,7 @@
 
 #include "sim/base/diag.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* Reads a whole file of at most most_bytes bytes; the text ends with a NUL that *bytes leaves out.
@@ -21,5 +22,11 @@ char *kv_path_directory(const char *path);
 /* path as seen from directory: unchanged if it is absolute or directory is "". The caller frees it;
  * NULL: no memory. */
 char *kv_path_resolve(const char *directory, const char *path);
+
+/* Where a file is to be made that appears under `path` only when it is whole: *target is the file
+ * that a symbolic link leads to, else path; the caller frees it. *direct: what is there is no file
+ * (a pipe, a terminal, /dev/null), so it is written as it stands and never replaced. A directory is
+ * wrong input. */
+kv_err kv_path_output(const char *path, char **target, bool *direct, kv_diag *diag) KV_MUST_USE;
 
 #endif
