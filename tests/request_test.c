@@ -230,7 +230,8 @@ static void csv_by_column_names(void **state)
     static const char vidur[] = "num_prefill_tokens,num_decode_tokens,num_total_tokens,pd_ratio\n"
                                 "3772,54,3826,69.85\n2015,156,2171,12.9\n";
     l = read_text("v.csv", vidur, NULL, NULL);
-    assert_contains(l.message, "v.csv:2: the trace records no arrival times");
+    assert_contains(l.message,
+                    "v.csv:1: the trace records no arrival times: no column is called arrival, ");
     free_requests(&l);
     l = read_text("v.csv", vidur, NULL, "arrivals=even rate=4");
     assert_int_equal(l.count, 2);
@@ -326,7 +327,7 @@ static const struct {
     {"azure", HEADER ROW "2023-11-16 18:15:46.67,374,44\n", "x:3: arrives 0.01 s before"},
     {"azure", "TIMESTAMP,Tokens,GeneratedTokens\n" ROW,
      "x:1: there is no column 'ContextTokens' for the prompt; there are: TIMESTAMP, Tokens"},
-    {"csv", "prompt,output,blocks\n600,1,1 x\n", "is not a list of whole numbers"},
+    {"csv", "arrival,prompt,output,blocks\n0,600,1,1 x\n", "is not a list of whole numbers"},
 };
 
 /* Each with the place that the message must name. */

@@ -24,9 +24,9 @@ kv_err kv__csv_requests_header(kv__csv_requests *state, const kv_request_env *en
     return err;
 }
 
-/* "a, b, c": what columns there are. */
-static void list_columns(const kv_csv *csv, char *out, size_t out_bytes)
+void kv__csv_requests_list(const kv__csv_requests *state, char *out, size_t out_bytes)
 {
+    const kv_csv *csv = state->csv;
     size_t used = 0;
     out[0] = '\0';
     for (int i = 0; i < kv_csv_columns(csv) && used < out_bytes; i++) {
@@ -40,7 +40,7 @@ static kv_err no_column(const kv__csv_requests *state, kv__role role, const char
                         kv_diag *diag)
 {
     char columns[600];
-    list_columns(state->csv, columns, sizeof columns);
+    kv__csv_requests_list(state, columns, sizeof columns);
     return kv_fail(diag, KV_ERR_INPUT, &(kv_mark){kv__text_path(state->env.text), 1, 0},
                    "there is no column '%s' for the %s; there are: %s", name, role_names[role],
                    columns);

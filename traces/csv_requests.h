@@ -43,6 +43,8 @@ typedef struct kv__csv_requests {
 /* The header was not read yet: a layout that depends on it calls kv__csv_requests_header first. */
 kv_err kv__csv_requests_header(kv__csv_requests *state, const kv_request_env *env,
                                kv_diag *diag) KV_MUST_USE;
+/* "a, b, c": the columns of the header, for messages. */
+void kv__csv_requests_list(const kv__csv_requests *state, char *out, size_t out_bytes);
 kv_err kv__csv_requests_layout(kv__csv_requests *state, const kv__csv_layout *layout,
                                kv_diag *diag) KV_MUST_USE;
 

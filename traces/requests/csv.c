@@ -123,6 +123,20 @@ static const char *name_for(const csv_config *config, const kv_csv *csv, kv__rol
     return role == KV_ROLE_PROMPT || role == KV_ROLE_OUTPUT ? known[role][0] : NULL;
 }
 
+/* Arrivals are asked for as recorded, and no column has them. */
+static kv_err no_arrival(const kv__csv_requests *s, kv_diag *diag)
+{
+    char there[400];
+    kv__csv_requests_list(s, there, sizeof there);
+    return kv_fail(
+        diag, KV_ERR_INPUT, &(kv_mark){kv__text_path(s->env.text), 1, 0},
+        "the trace records no arrival times: no column is called %s, %s, %s or %s; there "
+        "are: %s. Name it (`arrival: COLUMN`), or set `arrivals: poisson` (or `gamma`, "
+        "`even`) and `rate`",
+        known[KV_ROLE_ARRIVAL][0], known[KV_ROLE_ARRIVAL][1], known[KV_ROLE_ARRIVAL][2],
+        known[KV_ROLE_ARRIVAL][3], there);
+}
+
 static kv_err open(void *state, const kv_request_env *env, kv_diag *diag)
 {
     const csv_config *config = env->config;
@@ -132,6 +146,9 @@ static kv_err open(void *state, const kv_request_env *env, kv_diag *diag)
     kv_err err = kv__csv_requests_header(s, env, diag);
     for (int r = 0; err == KV_OK && r < KV_ROLES; r++)
         layout.column[r] = name_for(config, s->csv, (kv__role)r);
+    if (err == KV_OK && layout.column[KV_ROLE_ARRIVAL] == NULL &&
+        env->options->arrivals == KV_ARRIVALS_RECORDED)
+        err = no_arrival(s, diag);
     if (err == KV_OK)
         err = kv__csv_requests_layout(s, &layout, diag);
     return err;
