@@ -226,6 +226,31 @@ static void print_cell(FILE *out, int width, double value, double scale)
         fprintf(out, " %*.4g", width, value * scale);
 }
 
+/* Why requests were turned away, if any were: of the points the one that lost most to each reason.
+ */
+static kv_err explain_rejected(kv_results *results, long long run_id, FILE *out, kv_diag *diag)
+{
+    static const char *const reasons[] = {
+        "longer than the context (prompt and answer against `max_context` or the model's)",
+        "larger than the whole KV cache of a replica"};
+    sqlite3_stmt *row;
+    kv_err err = kv__sql_prepare(results,
+                                 "SELECT max(rejected_too_long), max(rejected_too_large), "
+                                 "max(requests) FROM serving_point WHERE run_id = ?",
+                                 &row, diag);
+    if (err != KV_OK)
+        return err;
+    kv__sql_bind(row, 1, "i", run_id);
+    err = kv__sql_step(results, row, diag);
+    for (int r = 0; err == KV_OK && r < 2; r++)
+        if (sqlite3_column_int64(row, r) > 0)
+            fprintf(out, "Rejected: up to %lld of %lld requests are %s.\n",
+                    (long long)sqlite3_column_int64(row, r),
+                    (long long)sqlite3_column_int64(row, 2), reasons[r]);
+    sqlite3_finalize(row);
+    return err == KV_END ? KV_OK : err;
+}
+
 kv_err kv_serving_summary(kv_results *results, long long run_id, FILE *out, kv_diag *diag)
 {
     sqlite3_stmt *statement;
@@ -261,5 +286,5 @@ kv_err kv_serving_summary(kv_results *results, long long run_id, FILE *out, kv_d
         fputc('\n', out);
     }
     sqlite3_finalize(statement);
-    return err == KV_END ? KV_OK : err;
+    return err == KV_END ? explain_rejected(results, run_id, out, diag) : err;
 }

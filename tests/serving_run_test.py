@@ -207,6 +207,11 @@ def test_tables(folder):
     check("a timeline of every nanosecond is bounded", done.returncode == 0 and
           32768 <= fine[0]["n"] <= 65536 and "more than 65536 samples" in done.stderr,
           (fine, done.stderr))
+    check("why requests were rejected", "\nRejected: up to 1 of 3 requests are larger than the whole KV cache "
+          "of a replica.\n" in done.stdout, done.stdout)
+    done = kvsim("run", path, "-o", os.path.join(folder, "short.db"), "--set", "serving.max_context=150")
+    check("or were too long", "\nRejected: up to 2 of 3 requests are longer than the context" in done.stdout and
+          "KV cache" not in done.stdout, done.stdout)
     with open(os.path.join(folder, "trace.json")) as file:
         events = json.load(file)["traceEvents"]
     steps = sum(e["args"]["steps"] for e in events if e["ph"] == "X")
