@@ -155,9 +155,21 @@ def test_swap(folder):
     path = experiment(folder, extra="  prefix_cache: {enabled: false}\n  tiers: {cpu: {capacity: 8GiB}}\n"
                       "  scheduler: {preemption: [recompute, swap]}\n")
     out = os.path.join(folder, "swap.db")
-    done = kvsim("run", path, "-q", "-o", out, "--set", "serving.kv_blocks=300")
+    shown = os.path.join(folder, "swap.json")
+    done = kvsim("run", path, "-q", "-o", out, "--trace-events", shown, "--set", "serving.kv_blocks=300", "--set",
+                 "serving.trace_events={duration: 1h}", "--set", "serving.request_results=true")
     check("swap runs", done.returncode == 0, done.stderr)
     recompute, swap = rows(out, POINT)
+    told = rows(out, "SELECT request, preemptions AS n, 1e6 * (arrival_s + queue_s) AS admitted, 1e6 * (arrival_s "
+                "+ e2e_s) AS ended FROM request_result WHERE point_id = (SELECT min(id) FROM serving_point)")
+    with open(shown) as file:
+        away = [e for e in json.load(file)["traceEvents"] if e["name"] == "preempted"]
+    check("a trace of events has each preemption, from when its memory was lost until it is back", all(
+        len([e for e in away if e["id"] == r["request"] and e["ph"] == "b"]) == r["n"] and
+        all(r["admitted"] < e["ts"] < r["ended"] for e in away if e["id"] == r["request"]) for r in told) and
+        len(away) == 2 * recompute["preemptions"] and
+        all(b["ph"] == "b" and e["ph"] == "e" and b["id"] == e["id"] and b["ts"] < e["ts"]
+            for b, e in zip(away[::2], away[1::2])), (away, told))
     cpu = rows(out, "SELECT * FROM tier_stat WHERE tier = 'cpu' ORDER BY point_id")
     check("both preempt", recompute["preemptions"] > 0 and swap["preemptions"] > 0)
     check("recomputed or moved", recompute["recomputed_tokens"] > 0 == swap["recomputed_tokens"] and

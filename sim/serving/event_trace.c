@@ -46,16 +46,23 @@ void kv_event_trace_span(kv_event_trace *trace, const kv_serving_span *span)
             (long long)span->prefill_tokens, (long long)span->decodes);
 }
 
-static void slice(kv_event_trace *trace, const kv_request_outcome *outcome, const char *name,
+/* An asynchronous slice of a request; viewers nest those of one request by their times. */
+static void slice(kv_event_trace *trace, int64_t number, int replica, const char *name,
                   int64_t from_ns, int64_t to_ns)
 {
     const char *const phase[] = {"b", "e"};
     const int64_t time[] = {from_ns, to_ns};
     for (int i = 0; i < 2; i++) {
-        begin(trace, phase[i], outcome->replica, time[i]);
-        fprintf(trace->file, ",\"cat\":\"request\",\"id\":%lld,\"name\":\"%s\"}",
-                (long long)outcome->number, name);
+        begin(trace, phase[i], replica, time[i]);
+        fprintf(trace->file, ",\"cat\":\"request\",\"id\":%lld,\"name\":\"%s\"}", (long long)number,
+                name);
     }
+}
+
+void kv_event_trace_pause(kv_event_trace *trace, const kv_serving_pause *pause)
+{
+    if (shown(trace, pause->start_ns, pause->end_ns))
+        slice(trace, pause->number, pause->replica, "preempted", pause->start_ns, pause->end_ns);
 }
 
 void kv_event_trace_request(kv_event_trace *trace, const kv_request_outcome *outcome)
@@ -65,10 +72,16 @@ void kv_event_trace_request(kv_event_trace *trace, const kv_request_outcome *out
         return;
     int64_t admitted = arrival + outcome->queue_ns;
     int64_t first = outcome->ttft_ns >= 0 ? arrival + outcome->ttft_ns : end;
-    slice(trace, outcome, "request", arrival, end);
-    slice(trace, outcome, "queue", arrival, admitted);
-    slice(trace, outcome, "prefill", admitted, first);
-    slice(trace, outcome, "decode", first, end);
+    const struct {
+        const char *name;
+        int64_t from_ns, to_ns;
+    } slices[] = {{"request", arrival, end},
+                  {"queue", arrival, admitted},
+                  {"prefill", admitted, first},
+                  {"decode", first, end}};
+    for (int i = 0; i < 4; i++)
+        slice(trace, outcome->number, outcome->replica, slices[i].name, slices[i].from_ns,
+              slices[i].to_ns);
 }
 
 kv_err kv_event_trace_close(kv_event_trace *trace, kv_diag *diag)

@@ -19,6 +19,9 @@ typedef struct kv_event_trace {
 kv_err kv_event_trace_open(kv_event_trace *trace, const char *path, int64_t start_ns,
                            int64_t duration_ns, kv_diag *diag) KV_MUST_USE;
 void kv_event_trace_span(kv_event_trace *trace, const kv_serving_span *span);
+/* Within its request: what it computed was lost, or lies in a lower tier, until it is admitted
+ * again. */
+void kv_event_trace_pause(kv_event_trace *trace, const kv_serving_pause *pause);
 void kv_event_trace_request(kv_event_trace *trace, const kv_request_outcome *outcome);
 /* Ends the file. A file that could not be written in full is an error. */
 kv_err kv_event_trace_close(kv_event_trace *trace, kv_diag *diag) KV_MUST_USE;

@@ -50,6 +50,7 @@ typedef struct kv__live {
     int64_t number;
     int64_t first_use; /* of its named blocks, see foresight.h; -1: not known */
     int64_t arrival_ns, admitted_ns;
+    int64_t preempted_ns; /* when it last lost its memory */
     int64_t tier_ready_ns[KV_MOST_TIERS], tier_loaded_ns[KV_MOST_TIERS]; /* those of each tier */
     int64_t floor_ns;       /* not before: when its memory is free */
     bool computes_all;      /* what was loaded for it once left no room to go on: not again */

@@ -133,6 +133,7 @@ static kv_err preempt_last(kv__replica *replica)
     kv__blend_reset(&replica->memory, victim);
     victim->load_to = 0;
     victim->preemptions++;
+    victim->preempted_ns = replica->time_ns;
     replica->server->result->preemptions++;
     kv__line_prepend(&replica->resumed, victim);
     return err;
@@ -377,6 +378,15 @@ static kv_err grow_and_load(kv__replica *replica, kv__live *live, const entry *e
     return KV_OK;
 }
 
+static kv_err tell_pause(const kv__replica *replica, const kv__live *live)
+{
+    const kv_serving_listener *listener = replica->server->listener;
+    if (live->preemptions == 0 || listener == NULL || listener->pause == NULL)
+        return KV_OK;
+    kv_serving_pause pause = {live->number, replica->index, live->preempted_ns, replica->time_ns};
+    return listener->pause(listener->closure, &pause, replica->server->diag);
+}
+
 static kv_err admit(kv__replica *replica, kv__live *live, const entry *e)
 {
     int32_t size = replica->memory.block_tokens, loaded = (e->load_to - e->load_from) * size;
@@ -396,7 +406,8 @@ static kv_err admit(kv__replica *replica, kv__live *live, const entry *e)
     }
     live->scheduled = e->tokens;
     replica->running[replica->running_count++] = live;
-    return grow_and_load(replica, live, e);
+    err = tell_pause(replica, live);
+    return err == KV_OK ? grow_and_load(replica, live, e) : err;
 }
 
 /* Admits waiting requests until one does not fit. */

@@ -162,12 +162,20 @@ typedef struct kv_serving_span {
     int64_t steps, prefill_tokens, decodes;
 } kv_serving_span;
 
+/* The time from a preemption of a request to its next admission. */
+typedef struct kv_serving_pause {
+    int64_t number; /* of the request */
+    int replica;
+    int64_t start_ns, end_ns;
+} kv_serving_pause;
+
 /* Who listens while it runs. Slots may be NULL. */
 typedef struct kv_serving_listener {
     void *closure;
     kv_err (*request)(void *closure, const kv_request_outcome *outcome, kv_diag *diag);
     kv_err (*sample)(void *closure, const kv_serving_sample *sample, kv_diag *diag);
     kv_err (*span)(void *closure, const kv_serving_span *span, kv_diag *diag);
+    kv_err (*pause)(void *closure, const kv_serving_pause *pause, kv_diag *diag);
 } kv_serving_listener;
 
 typedef struct kv_serving_result {

@@ -60,6 +60,12 @@ static kv_err tell_span(void *closure, const kv_serving_span *span, kv_diag *dia
     return KV_OK;
 }
 
+static kv_err tell_pause(void *closure, const kv_serving_pause *pause, kv_diag *diag)
+{
+    kv_event_trace_pause(&((telling *)closure)->trace, pause);
+    return KV_OK;
+}
+
 /* unit: seconds per unit of the samples. */
 static kv_latency_row latency(kv_samples *samples, double mean_unit, double unit)
 {
@@ -224,7 +230,8 @@ static kv_err simulate(task *k, telling *t, const kv_serving_run_options *option
     if (err != KV_OK)
         return err;
     kv_serving_source source = kv_serving_reader(reader);
-    kv_serving_listener listener = {t, tell_request, tell_sample, t->trace.file ? tell_span : NULL};
+    kv_serving_listener listener = {t, tell_request, tell_sample, t->trace.file ? tell_span : NULL,
+                                    t->trace.file ? tell_pause : NULL};
     point->settings.stepwise = options->stepwise;
     err = kv_serving_run(&point->settings, point->time, kv__entries_per_token(point->model),
                          &source, &listener, &result, &k->diag);
@@ -259,7 +266,7 @@ kv_err kv_serving_probe(const kv_serving_point *point, const kv_serving_source *
 {
     int64_t last = 0;
     kv_serving_result result = {0};
-    kv_serving_listener listener = {&last, note_arrival, NULL, NULL};
+    kv_serving_listener listener = {&last, note_arrival, NULL, NULL, NULL};
     kv_err err = kv_serving_run(&point->settings, point->time, kv__entries_per_token(point->model),
                                 source, &listener, &result, diag);
     if (err == KV_OK)
