@@ -55,6 +55,8 @@ kv_err kv_run_begin(kv_results *results, const kv_run_info *info, bool resume, k
 void kv_run_free(kv_run *run);
 /* The id in table `run`. */
 long long kv_run_id(const kv_run *run);
+/* True if `resume` found it in the file. */
+bool kv_run_is_resumed(const kv_run *run);
 /* True if the run had finished when it was begun (again), or has by now. */
 bool kv_run_is_finished(const kv_run *run);
 /* Finishes a run whose parts are all written: sets finished_at and tidies the file. A shard stays

@@ -15,7 +15,7 @@ struct kv_run {
     kv_results *results;
     kv_run_info info; /* texts are owned */
     long long id;
-    bool finished;
+    bool finished, resumed;
     double begun_s; /* on a clock that does not jump */
 };
 
@@ -142,6 +142,7 @@ static kv_err find_same(kv_run *run, kv_diag *diag)
         if (is_same(run, rows)) {
             run->id = sqlite3_column_int64(rows, 0);
             run->finished = sqlite3_column_int(rows, 6) != 0;
+            run->resumed = true;
             break;
         }
     }
@@ -196,6 +197,11 @@ kv_err kv_run_begin(kv_results *results, const kv_run_info *info, bool resume, k
 long long kv_run_id(const kv_run *run)
 {
     return run->id;
+}
+
+bool kv_run_is_resumed(const kv_run *run)
+{
+    return run->resumed;
 }
 
 bool kv_run_is_finished(const kv_run *run)

@@ -6,6 +6,7 @@
 What the plan answers by search is answered here by `kvsim run` of every replica count, and by runs of
 the same trace at other speeds and block counts; rankings and fronts are made again in Python.
 """
+import contextlib
 import itertools
 import math
 import os
@@ -257,6 +258,19 @@ def test_sweep(folder):
           list(range(1, 25)) and all(f["max_rate_req_s"] > 0 for f in found), found)
 
 
+def stopped_search(folder, whole, example):
+    """Whether --resume says what it keeps of a plan that was stopped in its search."""
+    out = os.path.join(folder, "stopped.db")
+    shutil.copy(whole, out)
+    with contextlib.closing(sqlite3.connect(out)) as base, base:
+        base.execute("UPDATE run SET finished_at = NULL")
+        for table in ("plan_case", "plan_limit", "plan_point", "plan_choice"):
+            base.execute(f"DELETE FROM {table}")
+    done = kvsim("plan", example, "-o", out, "--resume")
+    return (done.returncode == 0 and "\nRun keydiff" in done.stdout and done.stderr ==
+            "kvsim: run 1 was stopped: its replayed examples are kept, the search for servers starts anew\n")
+
+
 def test_killed(folder):
     """A plan that is killed leaves no row of a plan; begun again, it says what it would have said."""
     tables = ("plan_choice", "plan_point", "plan_limit", "plan_case", "footprint_point")
@@ -284,6 +298,7 @@ def test_killed(folder):
     check("and --resume gives what one run gives", done.returncode == 0 and "\nRun keydiff" in done.stdout and
           all(rows(whole, f"SELECT * FROM {t}") == rows(killed, f"SELECT * FROM {t}") for t in tables),
           done.stderr)
+    check("which says of a search that it starts anew", stopped_search(folder, whole, example))
     again = kvsim("plan", example, "-o", killed, "--resume")
     check("a plan that is done is shown again", again.stdout == done.stdout and len(
         rows(killed, "SELECT id FROM run")) == 1, again.stdout)
@@ -417,8 +432,10 @@ def test_labels_and_words(folder):
     check("labels name settings as they are written", labels == {
         f"full, tensor_parallel {t}, prefix_cache enabled {e}" for t in (1, 2) for e in ("true", "false")},
         labels)
-    check("prices of devices that no configuration has are said", done.returncode == 0 and
-          "no configuration has the device a100-80" in done.stderr, done.stderr)
+    check("one list of prices serves many plans", done.returncode == 0 and done.stderr == "", done.stderr)
+    out, done = plan(folder, "unpriced", "serving.device=l40s", "plan.price={a100-80: 1.8}")
+    check("a list of which nothing is used is said", done.returncode == 0 and
+          "no configuration has a device of which a price is given" in done.stderr, done.stderr)
     out, done = plan(folder, "few", "plan.limits=[tpot_p99 <= 2ms]")
     near = rows(out, "SELECT * FROM plan_limit")[0]
     point = rows(out, "SELECT tpot_p99 FROM plan_point WHERE choice_id = ? AND replicas = ? AND rate_factor "

@@ -148,6 +148,15 @@ static kv_err search(const kv_experiment *experiment, kv_run *run, kv_results *r
     return err;
 }
 
+/* A search is written when it is done, so one that was stopped left nothing to take up. */
+static void say_what_goes_on(const kv_experiment *experiment, const kv_run *run, const request *r)
+{
+    bool own = experiment->has_attention && experiment->plan.results == NULL;
+    if (!r->quiet && kv_run_is_resumed(run) && !kv_run_is_finished(run))
+        fprintf(stderr, "kvsim: run %lld was stopped: %sthe search for servers starts anew\n",
+                kv_run_id(run), own ? "its replayed examples are kept, " : "");
+}
+
 static kv_err run_into(const kv_experiment *experiment, kv_attention_job *job, kv_results *results,
                        request *r, kv_diag *diag)
 {
@@ -165,6 +174,8 @@ static kv_err run_into(const kv_experiment *experiment, kv_attention_job *job, k
     if (err == KV_OK)
         err = kv_run_begin(results, &info, r->resume, &run, diag);
     bool lacking = err == KV_OK && !kv_run_is_finished(run);
+    if (lacking)
+        say_what_goes_on(experiment, run, r);
     if (lacking)
         err = run_attention(experiment, job, run, r, diag);
     if (lacking && err == KV_OK)

@@ -139,30 +139,27 @@ static kv_err add_candidate(planner *p, int number, kv_diag *diag)
     return check_goodput(p, c, diag);
 }
 
-static void warn_of_price(const planner *p, const char *device)
-{
-    char text[256];
-    snprintf(text, sizeof text, "plan.price: no configuration has the device %s", device);
-    p->options->warn(p->options->closure, text);
-}
-
-/* Prices name devices that are candidates or, so that one list serves many plans, known. */
+/* Prices name devices that are candidates or, so that one list serves many plans, known. A list of
+ * which nothing is used says so. */
 static kv_err check_prices(const planner *p, kv_diag *diag)
 {
     const kv_node *price = p->experiment->plan.price;
     kv_err err = KV_OK;
+    bool any = price == NULL;
     for (int i = 0; price != NULL && i < kv_node_count(price) && err == KV_OK; i++) {
         kv_mark mark = kv_node_key_mark(price, i);
         kv_document *known = NULL;
         bool used = false;
         for (int n = 0; n < p->candidates; n++)
             used = used || strcmp(p->candidate[n].point.device->name, kv_node_key(price, i)) == 0;
-        if (!used && p->options != NULL && p->options->warn != NULL)
-            warn_of_price(p, kv_node_key(price, i));
         if (!used)
             err = kv_catalogue_read(KV_SHELF_DEVICES, kv_node_key(price, i), &mark, &known, diag);
         kv_document_free(known);
+        any = any || used;
     }
+    if (err == KV_OK && !any && p->options != NULL && p->options->warn != NULL)
+        p->options->warn(p->options->closure,
+                         "plan.price: no configuration has a device of which a price is given");
     return err;
 }
 
