@@ -17,7 +17,7 @@ static void print_help(void)
          "Trace-driven KV-cache simulator: replays recorded attention and request traces.\n");
     for (const kv_command *const *c = kv__command_all(); *c != NULL; c++)
         printf("  %-10s %s\n", (*c)->name, (*c)->brief);
-    puts("\n`kvsim COMMAND --help` tells more; the manual is kvsim(1).");
+    puts("\n`kvsim help COMMAND` tells more; the manual is kvsim(1).");
 }
 
 static int print_version(void)
@@ -47,6 +47,11 @@ static int dispatch(int argc, char **argv)
     }
     if (strcmp(argv[1], "--version") == 0)
         return print_version();
+    if (strcmp(argv[1], "help") == 0) {
+        char help[] = "--help";
+        char *asked[] = {argv[0], argc > 2 ? argv[2] : help, argc > 2 ? help : NULL, NULL};
+        return dispatch(argc > 2 ? 3 : 2, asked);
+    }
     const char *names[64];
     int count = 0;
     for (const kv_command *const *c = kv__command_all(); *c != NULL; c++) {

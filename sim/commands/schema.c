@@ -17,7 +17,7 @@ static int schema(const kv_command *self, int argc, char **argv);
 
 KV_COMMAND_DEFINE(schema) = {
     .name = "schema",
-    .arguments = "",
+    .arguments = "[OPTION]...",
     .brief = "Prints the JSON Schema of experiment files",
     .options = options,
     .run = schema,
