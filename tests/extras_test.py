@@ -3,9 +3,11 @@
 # SPDX-FileCopyrightText: The kvsim authors
 """TAP test of the numbers per token that a recording may hold: refused where missing, with what to
 record; found wrong where they are; written by kvsim_extras.py; Q-Filters directions."""
+import contextlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -33,6 +35,18 @@ def run(trace, policy):
             "traces": [trace], "policies": [policy], "chunk_size": ["whole"], "critical": {"resamples": 1}}}))
     return subprocess.run([KVSIM, "run", path, "-o", os.path.join(folder, "r.db"), "-q"],
                           capture_output=True, text=True)
+
+
+def measures(trace, policy):
+    """Recall of what the policy kept, per task."""
+    results = os.path.join(os.path.dirname(trace), "r.db")
+    if os.path.exists(results):
+        os.remove(results)
+    got = run(trace, policy)
+    assert got.returncode == 0, got.stderr
+    with contextlib.closing(sqlite3.connect(results)) as db:
+        return db.execute("SELECT task, attention_recall FROM footprint_point WHERE turn IS NULL "
+                          "ORDER BY task").fetchall()
 
 
 def verify(trace):
@@ -72,6 +86,38 @@ def test_retaining(folder):
         same = np.abs(f["examples/0001/token_scores"][:] - after["0001"]).max()
     check("retaining adds them to the recording", got.returncode == 0 and same < 1e-3 * np.abs(after["0001"]).max(),
           f"{got.stderr} {same}")
+
+
+def test_modality(folder):
+    """look_m is refused without kinds and runs with them; on text alone its prior keeps what h2o keeps."""
+    trace = bare(folder)
+    both = [{"h2o": {"keep": 0.3}}, {"look_m": {"merge": "none"}}]
+    got = run(trace, both)
+    check("look_m says what to record", got.returncode == 2 and "record the dataset modality" in got.stderr,
+          got.stderr)
+    got = subprocess.run([sys.executable, kvsim_extras.__file__, "text", trace], capture_output=True, text=True)
+    with h5py.File(trace, "r") as f:
+        kinds = [e["modality"] for e in f["examples"].values()]
+        right = all(k.dtype == np.uint8 and k.shape == e["tokens"].shape and not k[:].any()
+                    for k, e in zip(kinds, f["examples"].values()))
+    check("text says that every token is text", got.returncode == 0 and right, got.stderr)
+    got = verify(trace)
+    check("which passes verify", got.returncode == 0, got.stderr)
+    text, alone = measures(trace, both), measures(trace, both[:1])
+    with kvsim_extras.Extras(trace) as x:
+        for name in x.examples():
+            kinds = np.zeros(x.tokens(name))
+            kinds[10:40] = 1
+            x.modality(name, kinds)
+        for wrong in ([2] * x.tokens("0000"), [0] * 3):
+            try:
+                x.modality("0000", wrong)
+                check("kinds that are none are refused", False)
+            except ValueError as error:
+                check("kinds that are none are refused", "modality of 0000" in str(error), error)
+    some = measures(trace, both)
+    check("all text keeps what h2o keeps, images leave first", text == alone and text != some,
+          f"{text} {alone} {some}")
 
 
 def main():
@@ -134,6 +180,7 @@ def main():
               np.abs(filters[1, 1] - expected).max() < 1e-9,
               str(filters[1, 1] - expected))
         test_retaining(folder)
+        test_modality(folder)
     finish()
 
 

@@ -10,9 +10,11 @@
             x.reconstruction(name, probs)                # kvzip; [layers, heads, rows, tokens]
             x.token_scores(name, scores)                 # locret; [layers, kv_heads, tokens]
             x.prompt_scores(name, scores)                # prompt_compression; [prompt_len]
+            x.modality(name, kinds)                      # look_m; [tokens], 0 text, 1 image
 
     kvsim_extras.py qfilters RECORDING.h5 FILTERS.h5     # qfilter
     kvsim_extras.py retaining RECORDING.h5               # locret: token_scores learned from the recording
+    kvsim_extras.py text RECORDING.h5                    # look_m: says that every token is text
 
 Needs numpy and h5py.
 """
@@ -46,8 +48,8 @@ class Extras:
     def examples(self):
         return sorted(self.file["examples"])
 
-    def _put(self, example, name, numbers, shape):
-        numbers = np.asarray(numbers, dtype=np.float32)
+    def _put(self, example, name, numbers, shape, dtype=np.float32):
+        numbers = np.asarray(numbers, dtype=dtype)
         _need(numbers.shape == shape, f"{name} of {example} has shape {list(numbers.shape)}, "
                                       f"expected {list(shape)}")
         _need(np.isfinite(numbers).all(), f"{name} of {example} holds numbers that are not finite")
@@ -56,7 +58,7 @@ class Extras:
             del group[name]
         group.create_dataset(name, data=numbers, compression="gzip", shuffle=True)
 
-    def _tokens(self, example):
+    def tokens(self, example):
         return int(self.file["examples"][example].attrs["total_len"])
 
     def rope(self, theta=None, frequencies=None, interleaved=False):
@@ -69,7 +71,7 @@ class Extras:
         self.file.attrs["rope_interleaved"] = int(interleaved)
 
     def token_scores(self, example, scores):
-        self._put(example, "token_scores", scores, (self.layers, self.kv_heads, self._tokens(example)))
+        self._put(example, "token_scores", scores, (self.layers, self.kv_heads, self.tokens(example)))
 
     def reconstruction(self, example, probs):
         """Attention of the queries that repeat the context; their most is what is stored."""
@@ -78,7 +80,7 @@ class Extras:
                                "layers, heads, rows, tokens")
         _need((probs >= 0).all() and (probs <= 1.001).all(), "probabilities lie within 0 to 1")
         self._put(example, "reconstruction", probs.max(axis=2, keepdims=True),
-                  (self.layers, self.heads, 1, self._tokens(example)))
+                  (self.layers, self.heads, 1, self.tokens(example)))
 
     def value_out(self, example, w_o):
         """From the recorded values and the output projections [layers, heads, head_dim, hidden]: each
@@ -90,11 +92,17 @@ class Extras:
         group = self.heads // self.kv_heads
         size = np.stack([[np.abs(v[layer, h // group].astype(np.float64) @ w_o[layer, h]).sum(axis=1)
                           for h in range(self.heads)] for layer in range(self.layers)])
-        self._put(example, "value_out", size, (self.layers, self.heads, self._tokens(example)))
+        self._put(example, "value_out", size, (self.layers, self.heads, self.tokens(example)))
 
     def prompt_scores(self, example, scores):
         prompt = int(self.file["examples"][example].attrs["prompt_len"])
         self._put(example, "prompt_scores", scores, (prompt,))
+
+    def modality(self, example, kinds):
+        """What each token is: 0 text, 1 image."""
+        kinds = np.asarray(kinds)
+        _need(np.isin(kinds, (0, 1)).all(), f"modality of {example} is 0 (text) or 1 (image)")
+        self._put(example, "modality", kinds, (self.tokens(example),), np.uint8)
 
 
 def qfilters(path):
@@ -174,18 +182,24 @@ def retaining(path):
 
 def main():
     parser = argparse.ArgumentParser(description="Finds in a recording what some policies need beside it.")
-    parser.add_argument("command", choices=["qfilters", "retaining"],
-                        help="qfilters: directions of its queries; retaining: adds learned token_scores")
+    parser.add_argument("command", choices=["qfilters", "retaining", "text"],
+                        help="qfilters: directions of its queries; retaining: adds learned token_scores; text: "
+                             "adds a modality that says that every token is text")
     parser.add_argument("recording")
     parser.add_argument("filters", nargs="?", help="of qfilters: ends in .h5: HDF5; else text, a line per layer")
     args = parser.parse_args()
     if (args.filters is None) == (args.command == "qfilters"):
-        parser.error("qfilters writes a second file, retaining adds to the recording")
+        parser.error("qfilters writes a second file, the others add to the recording")
     if args.command == "retaining":
         scores = retaining(args.recording)
         with Extras(args.recording) as x:
             for name, numbers in scores.items():
                 x.token_scores(name, numbers)
+        return 0
+    if args.command == "text":
+        with Extras(args.recording) as x:
+            for name in x.examples():
+                x.modality(name, np.zeros(x.tokens(name)))
         return 0
     filters = qfilters(args.recording)
     if args.filters.endswith((".h5", ".hdf5")):
