@@ -179,12 +179,20 @@ static kv_err plan_calibration(const kv_attention_config *attention, kv_sweep_pl
 static kv_err warn_of_idle(const kv_sweep_plan *plan, void (*warn)(void *closure, const char *text),
                            void *closure, kv_diag *diag)
 {
-    kv_idle_point *point = malloc(((size_t)plan->points + 1) * sizeof *point);
+    int count = 0;
+    for (int p = 0; p < plan->points; p++)
+        count += 1 + plan->point[p].replay.parts;
+    kv_idle_point *point = malloc(((size_t)count + 1) * sizeof *point);
     if (point == NULL)
         return kv_fail_memory(diag);
-    for (int p = 0; p < plan->points; p++)
-        point[p] = (kv_idle_point){plan->point[p].replay.policy, plan->point[p].replay.config};
-    kv_idle_settings(point, plan->points, warn, closure);
+    count = 0;
+    for (int p = 0; p < plan->points; p++) {
+        const kv_replay_point *replay = &plan->point[p].replay;
+        point[count++] = (kv_idle_point){kv_method_of_retention(replay->policy), replay->config};
+        for (int i = 0; i < replay->parts; i++)
+            point[count++] = (kv_idle_point){replay->part[i].method, replay->part[i].config};
+    }
+    kv_idle_settings(point, count, warn, closure);
     free(point);
     return KV_OK;
 }

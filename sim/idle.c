@@ -4,44 +4,68 @@
 
 #include "sim/idle.h"
 
-#include "policies/retention_params.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* One line per setting. */
+/* One line per setting: under what value of another it does something, or (`but`) under which it
+ * does nothing. */
 static const struct {
-    const char *setting;
-    kv_schedule under;
-} rules[] = {{"interval", KV_INTERVAL}, {"charge_probes", KV_PATCHED}};
+    const char *policy; /* NULL: of all that have both */
+    const char *setting, *other, *value;
+    bool but;
+} rules[] = {{NULL, "interval", "evict", "interval", false},
+             {NULL, "charge_probes", "evict", "patched", false},
+             {"scissorhands", "temperature", "selection", "sample", false},
+             {"scissorhands", "seed", "selection", "sample", false},
+             {"minference", "block", "pattern", "vertical_slash", true},
+             {"minference", "blocks", "pattern", "block", false},
+             {"minference", "vertical", "pattern", "block", true},
+             {"minference", "slash", "pattern", "block", true},
+             {"minference", "last", "pattern", "block", true}};
+enum { RULES = sizeof rules / sizeof rules[0] };
 
-static bool is_default(const kv_retention *policy, const kv_param *row, const void *config)
+static bool is_default(const kv_method *method, const kv_param *row, const void *config)
 {
-    void *fresh = calloc(1, policy->config_bytes);
-    bool same = fresh == NULL || kv_params_default(policy->params, fresh, NULL) != KV_OK ||
+    void *fresh = calloc(1, method->config_bytes);
+    bool same = fresh == NULL || kv_params_default(method->params, fresh, NULL) != KV_OK ||
                 kv_param_equal(row, config, fresh);
     if (fresh != NULL)
-        kv_params_fini(policy->params, fresh);
+        kv_params_fini(method->params, fresh);
     free(fresh);
     return same;
 }
 
-/* Whether the setting is given in a point of the policy at [first], and its schedule in none. */
-static bool is_idle(const kv_idle_point *point, int points, int first, const char *setting,
-                    kv_schedule under)
+/* Whether a point's other setting is such that the rule's setting does something. */
+static bool is_busy(const kv_idle_point *point, int rule)
 {
-    const kv_retention *policy = point[first].policy;
-    const kv_param *row = kv_param_find(policy->params, setting);
+    const kv_param *other = kv_param_find(point->method.params, rules[rule].other);
+    int choice = *(const int *)((const char *)point->config + other->offset);
+    bool same = strcmp(other->choices[choice], rules[rule].value) == 0;
+    return rules[rule].but ? !same : same;
+}
+
+static bool is_same_policy(const kv_method *a, const kv_method *b)
+{
+    return a->family == b->family && strcmp(a->name, b->name) == 0;
+}
+
+/* Whether the rule's setting is given in a point of the policy at [first], which is the first of
+ * its points, and does something in none. */
+static bool is_idle(const kv_idle_point *point, int points, int first, int rule)
+{
+    const kv_method *method = &point[first].method;
+    const kv_param *row = kv_param_find(method->params, rules[rule].setting);
     bool given = false;
-    if (row == NULL || kv_param_find(policy->params, "evict") == NULL)
+    if (row == NULL || kv_param_find(method->params, rules[rule].other) == NULL ||
+        (rules[rule].policy != NULL && strcmp(rules[rule].policy, method->name) != 0))
         return false;
     for (int i = 0; i < points; i++) {
-        if (point[i].policy != policy)
+        if (!is_same_policy(&point[i].method, method))
             continue;
-        if (i < first || ((const kv_retention_config *)point[i].config)->evict == (int)under)
+        if (i < first || is_busy(&point[i], rule))
             return false;
-        given = given || !is_default(policy, row, point[i].config);
+        given = given || !is_default(method, row, point[i].config);
     }
     return given;
 }
@@ -51,11 +75,11 @@ void kv_idle_settings(const kv_idle_point *point, int points,
 {
     char text[256];
     for (int i = 0; i < points; i++)
-        for (size_t r = 0; r < sizeof rules / sizeof rules[0]; r++)
-            if (is_idle(point, points, i, rules[r].setting, rules[r].under)) {
-                snprintf(text, sizeof text, "%s: %s does nothing, as it is for evict: %s",
-                         point[i].policy->name, rules[r].setting,
-                         kv__names_schedule[rules[r].under]);
+        for (int r = 0; r < RULES; r++)
+            if (is_idle(point, points, i, r)) {
+                snprintf(text, sizeof text, "%s: %s does nothing, as it is %s %s: %s",
+                         point[i].method.name, rules[r].setting,
+                         rules[r].but ? "for all but" : "for", rules[r].other, rules[r].value);
                 warn(closure, text);
             }
 }

@@ -6,14 +6,15 @@
 
 #include "policies/method.h"
 
-/* A policy of a sweep with its settings; config of policy->config_bytes. */
+/* A policy of a sweep with its settings; config of method.config_bytes. */
 typedef struct kv_idle_point {
-    const kv_retention *policy;
+    kv_method method;
     const void *config;
 } kv_idle_point;
 
 /* Tells `warn`, once for each policy and setting, of settings other than the policy's default that
- * matter under one schedule alone where no point of the policy has that schedule. */
+ * matter under some values of another setting alone (`interval` under one schedule) where no point
+ * of the policy has those. */
 void kv_idle_settings(const kv_idle_point *point, int points,
                       void (*warn)(void *closure, const char *text), void *closure);
 

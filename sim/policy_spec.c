@@ -318,6 +318,19 @@ static kv_err apply(kv_point_spec *point, const component *c, void *config, int 
         row, config, sweeps ? kv_grid_pick(&c->grid, pick, i) : kv_node_at(c->grid.map, i), diag);
 }
 
+/* What is said of how much is kept takes the place of all that a preset says of it. */
+static void give_way(const component *c, void *config)
+{
+    bool given = false;
+    for (int i = 0; i < kv_node_count(c->grid.map); i++) {
+        const kv_param *row = kv_param_find(c->method.params, kv_node_key(c->grid.map, i));
+        given = given || (row != NULL && row->flags & KV_PARAM_BUDGET);
+    }
+    for (const kv_param *p = c->method.params; given && p->name != NULL; p++)
+        if ((p->flags & KV_PARAM_BUDGET) && p->fallback == NULL)
+            kv_param_clear(p, config);
+}
+
 static kv_err configure(kv_point_spec *point, const component *c, int pick, kv_diag *diag)
 {
     const kv_method *method = &c->method;
@@ -330,6 +343,8 @@ static kv_err configure(kv_point_spec *point, const component *c, int pick, kv_d
         preset = kv__node_index(c->grid.map, "preset");
     if (err == KV_OK && preset >= 0)
         err = apply_preset(method, config, kv_grid_pick(&c->grid, pick, preset), diag);
+    if (err == KV_OK && preset >= 0)
+        give_way(c, config);
     for (int i = 0; i < count && err == KV_OK; i++)
         if (i != preset)
             err = apply(point, c, config, pick, i, diag);

@@ -125,6 +125,16 @@ static void allocate(const void *config, const kv_quota_query *query, int heads,
         allocate_exact(c, query, heads, ranked, scored, counts);
 }
 
+static kv_err check(const void *config, const kv_mark *mark, kv_diag *diag)
+{
+    const adakv_config *c = config;
+    if (c->normalize && c->base.preset != KVCACHE_FACTORY)
+        return kv_fail(
+            diag, KV_ERR_INPUT, mark,
+            "adakv: normalize is what preset kvcache-factory does; expected that preset");
+    return KV_OK;
+}
+
 /* How heads' scores are weighted depends on the budget. */
 static bool nested(const void *config)
 {
@@ -143,6 +153,7 @@ KV_RETENTION_DEFINE(adakv) = {
     .presets = presets,
     .needs = KV_NEEDS_OBSERVERS,
     .claims = KV_NESTED,
+    .check = check,
     .nested = nested,
     .score = kv_score_window,
     .allocate = allocate,

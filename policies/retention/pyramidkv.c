@@ -101,6 +101,22 @@ static long long quota(const void *config, const kv_quota_query *query)
     return entries < query->candidates ? entries : query->candidates;
 }
 
+/* The budget of kvpress is made in real numbers, of a capacity with the window in it. */
+static kv_err check(const void *config, const kv_mark *mark, kv_diag *diag)
+{
+    const kv_retention_config *c = config;
+    const char *idle = !c->window_in_budget           ? "window_in_budget"
+                       : c->rounding != KV_AS_KVPRESS ? "rounding"
+                       : !c->ratio_arithmetic         ? "ratio_arithmetic"
+                                                      : NULL;
+    if (c->preset != KVPRESS || idle == NULL)
+        return KV_OK;
+    return kv_fail(diag, KV_ERR_INPUT, mark,
+                   "pyramidkv: %s does nothing beside preset kvpress, which has a formula of its "
+                   "own; leave it out",
+                   idle);
+}
+
 /* kvpress falls back to a uniform budget where the slope does not fit, so that a larger budget may
  * keep less in a layer. */
 static bool nested(const void *config)
@@ -120,6 +136,7 @@ KV_RETENTION_DEFINE(pyramidkv) = {
     .presets = presets,
     .needs = KV_NEEDS_OBSERVERS,
     .claims = KV_NESTED | KV_COUNTS_FIXED,
+    .check = check,
     .nested = nested,
     .quota = quota,
     .score = kv_score_window,

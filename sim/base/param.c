@@ -281,7 +281,7 @@ kv_err kv_param_set(const kv_param *param, void *config, const char *text, const
 
 /* --- Tables ---------------------------------------------------------------------------------- */
 
-static void set_absent(const kv_param *param, void *config)
+void kv_param_clear(const kv_param *param, void *config)
 {
     if (!is_number(param))
         return;
@@ -296,7 +296,7 @@ kv_err kv_params_default(const kv_param *table, void *config, kv_diag *diag)
 {
     for (const kv_param *p = table; p->name != NULL; p++) {
         if (p->fallback == NULL) {
-            set_absent(p, config);
+            kv_param_clear(p, config);
             continue;
         }
         kv_err err = kv_param_set(p, config, p->fallback, NULL, diag);

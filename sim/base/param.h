@@ -82,6 +82,9 @@ kv_err kv_param_set(const kv_param *param, void *config, const char *text, const
 /* Sets every field of a zeroed configuration to its default. */
 kv_err kv_params_default(const kv_param *table, void *config, kv_diag *diag) KV_MUST_USE;
 
+/* Makes an optional number absent; does nothing to other types. */
+void kv_param_clear(const kv_param *param, void *config);
+
 /* Applies the values of one preset. */
 kv_err kv_params_preset(const kv_param *table, const kv_preset *preset, void *config,
                         kv_diag *diag) KV_MUST_USE;
