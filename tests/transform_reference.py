@@ -7,6 +7,7 @@ Every transform, alone and after evictions of several schedules, and two in a ro
 equal to 1e-5 (kvsim stores single precision), recall as without the transform, counts those of plain
 eviction, and bytes those of what is stored. Skips where Python has no numpy, h5py or yaml.
 """
+import json
 import os
 import sqlite3
 import subprocess
@@ -38,6 +39,10 @@ def policies():
     yield "{kivi: {%s, key_bits: 4, value_bits: 3}, %s}" % (small, SNAP % (0.6, "chunked"))
     yield "{kvquant: {}}"
     yield "{kvquant: {bits: 2, outliers: 0.1, sinks: 4}, %s}" % (SNAP % (0.5, "step"))
+    yield "{kvquant: {levels: uniform}}"
+    yield "{kvquant: {bits: 2}}"
+    yield "{kvquant: {bits: 2, levels: uniform}}"
+    yield "{kvquant: {levels: uniform, bits: 2, outliers: 0.1, sinks: 4}, %s}" % (SNAP % (0.5, "step"))
     yield "{gear: {}}"
     yield "{gear: {bits: 1, group: 8, outliers: 0.2, rank: 3, buffer: 4}, %s}" % (SNAP % (0.7, "postfill"))
     yield "{think: {observers: 8, recent: 8}}"
@@ -194,9 +199,19 @@ def run_kvsim(texts, trace, folder):
     return sqlite3.connect(database)
 
 
+def fitted_levels_pay(db, number):
+    """What nuq is for: a smaller output error than even levels of as many bits."""
+    errors = dict(((json.loads(p)["bits"], json.loads(p)["levels"]), error) for p, error in db.execute(
+        "select params, avg(output_error) from footprint_point where policy = 'kvquant' and turn is null"
+        " and params like '%\"outliers\":0.01,%' group by params"))
+    pays = all(errors[bits, "nuq"] < errors[bits, "uniform"] for bits in (2, 3))
+    print("%sok %d - kvquant's fitted levels err less than even ones: %s" % ("" if pays else "not ", number, errors))
+    return pays
+
+
 def main():
     texts = list(policies())
-    print("1..%d" % len(texts))
+    print("1..%d" % (len(texts) + 1))
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         trace = with_modality(folder)
@@ -222,6 +237,7 @@ def main():
             for line in wrong[:6]:
                 print("# " + line)
             failed += bool(wrong)
+        failed += not fitted_levels_pay(db, len(texts) + 1)
     return 1 if failed else 0
 
 

@@ -165,21 +165,46 @@ static void kvquant_outliers(void **unused)
     bench b;
     start(&b, &kv__transform_kvquant, 8, 1, key, NULL);
     b.example.prompt_tokens = 6;
+    set(&b, "levels", "uniform");
     set(&b, "bits", "2");
     set(&b, "outliers", "0.2");
     b.policy->apply(&b.step);
     check(b.key, want, 8);
     start(&b, &kv__transform_kvquant, 2, 4, NULL, wide);
+    set(&b, "levels", "uniform");
     set(&b, "bits", "2");
     set(&b, "outliers", "0.2");
     set(&b, "sinks", "0");
     b.policy->apply(&b.step);
     check(b.value, want_wide, 8);
     start(&b, &kv__transform_kvquant, 2, 4, NULL, wide);
+    set(&b, "levels", "uniform");
     set(&b, "sinks", "1");
     b.policy->apply(&b.step);
     assert_memory_equal(b.value, wide, 4 * sizeof *wide);
     assert_memory_not_equal(b.value + 4, wide + 4, 4 * sizeof *wide);
+}
+
+/* Two levels: of 0, 1, 9, 10, of which 0 counts three times, the means are 1/4 and 9.5; half way
+ * goes down. Four levels of 0 2 4, 20 22, 40, 60 61 belong at the means of these runs: 0, 4, 22 and
+ * 60, at equal shares of the weight, settle elsewhere, even steps 0, 20.3, 40.7, 61 there. */
+static void fitted_levels(void **unused)
+{
+    kv_weighted few[] = {{10, 1}, {0, 3}, {9, 1}, {1, 1}};
+    kv_weighted runs[] = {{0, 1}, {2, 1}, {4, 1}, {20, 1}, {22, 1}, {40, 1}, {60, 1}, {61, 1}};
+    double level[4];
+    kv_levels_fit(few, 4, level, 2);
+    assert_close(level[0], 0.25, 1e-12);
+    assert_close(level[1], 9.5, 1e-12);
+    assert_close(kv_levels_nearest(level, 2, 4.875), 0.25, 1e-12);
+    assert_close(kv_levels_nearest(level, 2, 4.876), 9.5, 1e-12);
+    kv_levels_fit(runs, 8, level, 4);
+    assert_close(level[0], 2, 1e-12);
+    assert_close(level[1], 21, 1e-12);
+    assert_close(level[2], 40, 1e-12);
+    assert_close(level[3], 60.5, 1e-12);
+    assert_close(kv_levels_nearest(level, 4, -7), 2, 1e-12);
+    assert_close(kv_levels_nearest(level, 4, 99), 60.5, 1e-12);
 }
 
 /* The paper's table 1 counts 4.32 bits for 4 bits with 1 % of outliers, before scales of values:
@@ -401,13 +426,21 @@ static void minicache_retains(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(kivi_first_batch),    cmocka_unit_test(kivi_second_batch),
-        cmocka_unit_test(kivi_bytes),          cmocka_unit_test(kvquant_outliers),
-        cmocka_unit_test(kvquant_bytes),       cmocka_unit_test(low_rank),
-        cmocka_unit_test(gear_parts),          cmocka_unit_test(gear_repairs_with_rank_one),
-        cmocka_unit_test(nearest_merge),       cmocka_unit_test(look_m_merges),
-        cmocka_unit_test(look_m_prefers_text), cmocka_unit_test(kvmerger_runs),
-        cmocka_unit_test(minicache_pair),      cmocka_unit_test(minicache_retains),
+        cmocka_unit_test(kivi_first_batch),
+        cmocka_unit_test(kivi_second_batch),
+        cmocka_unit_test(kivi_bytes),
+        cmocka_unit_test(kvquant_outliers),
+        cmocka_unit_test(kvquant_bytes),
+        cmocka_unit_test(fitted_levels),
+        cmocka_unit_test(low_rank),
+        cmocka_unit_test(gear_parts),
+        cmocka_unit_test(gear_repairs_with_rank_one),
+        cmocka_unit_test(nearest_merge),
+        cmocka_unit_test(look_m_merges),
+        cmocka_unit_test(look_m_prefers_text),
+        cmocka_unit_test(kvmerger_runs),
+        cmocka_unit_test(minicache_pair),
+        cmocka_unit_test(minicache_retains),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,6 +6,9 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
+
+enum { MOST_ITERATIONS = 50, MOST_LEVELS = 256 };
 
 static int compare(const void *a, const void *b)
 {
@@ -48,6 +51,85 @@ double kv_quantise(kv_range range, long long bits, double x)
     if (!(step > 0) || x < range.low || x > range.high)
         return x;
     return range.low + nearbyint((x - range.low) / step) * step;
+}
+
+static int compare_weighted(const void *a, const void *b)
+{
+    const kv_weighted *x = a, *y = b;
+    return x->x != y->x ? compare(&x->x, &y->x) : compare(&x->weight, &y->weight);
+}
+
+double kv_levels_nearest(const double *level, int levels, double x)
+{
+    int low = 0, high = levels - 1;
+    while (low < high) {
+        int middle = (low + high) / 2;
+        if (x <= (level[middle] + level[middle + 1]) / 2)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return level[low];
+}
+
+/* Numbers at the middle of equal shares of the weight. */
+static void start_by_weight(const kv_weighted *sample, int n, double *level, int levels)
+{
+    double total = 0, sum = 0;
+    int i = 0;
+    for (int k = 0; k < n; k++)
+        total += sample[k].weight;
+    for (int l = 0; l < levels; l++) {
+        while (i < n - 1 && sum + sample[i].weight < total * (l + 0.5) / levels)
+            sum += sample[i++].weight;
+        level[l] = sample[i].x;
+    }
+}
+
+/* Moves each level to the mean of what is nearest to it; answers whether one moved. *error: the
+ * weighted squared distance before. */
+static bool move_levels(const kv_weighted *sample, int n, double *level, int levels, double *error)
+{
+    bool moved = false;
+    int i = 0;
+    *error = 0;
+    for (int l = 0; l < levels; l++) {
+        double edge = l + 1 < levels ? (level[l] + level[l + 1]) / 2 : INFINITY;
+        double weight = 0, sum = 0;
+        for (; i < n && sample[i].x <= edge; i++) {
+            double gap = sample[i].x - level[l];
+            weight += sample[i].weight;
+            sum += sample[i].weight * sample[i].x;
+            *error += sample[i].weight * gap * gap;
+        }
+        double mean = weight > 0 ? sum / weight : level[l];
+        moved = moved || mean != level[l];
+        level[l] = mean;
+    }
+    return moved;
+}
+
+static double settle_levels(const kv_weighted *sample, int n, double *level, int levels)
+{
+    double error = 0, last[MOST_LEVELS];
+    for (int i = 0; i < MOST_ITERATIONS && move_levels(sample, n, level, levels, &error); i++)
+        ;
+    memcpy(last, level, (size_t)levels * sizeof *level);
+    move_levels(sample, n, last, levels, &error);
+    return error;
+}
+
+void kv_levels_fit(kv_weighted *sample, int n, double *level, int levels)
+{
+    double even[MOST_LEVELS];
+    qsort(sample, (size_t)n, sizeof *sample, compare_weighted);
+    double low = sample[0].x, step = (sample[n - 1].x - low) / (levels - 1);
+    for (int l = 0; l < levels; l++)
+        even[l] = low + l * step;
+    start_by_weight(sample, n, level, levels);
+    double error = settle_levels(sample, n, level, levels);
+    if (settle_levels(sample, n, even, levels) < error)
+        memcpy(level, even, (size_t)levels * sizeof *level);
 }
 
 void kv_column_get(const float *numbers, int width, int channel, const int32_t *token, int n,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * SPDX-FileCopyrightText: The kvsim authors */
-/* What transforms that quantise share: asymmetric uniform levels over a range, and the range of
- * numbers of which the outliers are stored as they are. */
+/* What transforms that quantise share: asymmetric uniform levels over a range, levels fitted to
+ * numbers, and the range of numbers of which the outliers are stored as they are. */
 #ifndef KVSIM_POLICIES_TRANSFORM_QUANTISE_H
 #define KVSIM_POLICIES_TRANSFORM_QUANTISE_H
 
@@ -27,6 +27,20 @@ kv_range kv_range_of(const double *x, int n, kv_range within);
 /* The nearest of 2^bits evenly spaced levels low .. high, halves to the even level; x itself if it
  * lies outside or the range is one point. */
 double kv_quantise(kv_range range, long long bits, double x);
+
+/* A number and how much its error counts. */
+typedef struct kv_weighted {
+    double x, weight;
+} kv_weighted;
+
+/* Levels of small weighted squared distance to sample[0..n), n >= 1, ascending: one-dimensional
+ * k-means by Lloyd's iterations, 50 at most, of two starts the better, ties to the first: numbers
+ * at equal steps of the sample's weight, and even steps of its range. A number half way between two
+ * levels belongs to the lower one, and a level that none belongs to stays. sample is put in order.
+ */
+void kv_levels_fit(kv_weighted *sample, int n, double *level, int levels);
+/* The level nearest to x, the lower of two. */
+double kv_levels_nearest(const double *level, int levels, double x);
 
 /* Column `channel` of the rows token[0..n) of numbers [N][width] into out[0..n), and back. */
 void kv_column_get(const float *numbers, int width, int channel, const int32_t *token, int n,

@@ -82,29 +82,79 @@ class Kivi(Transform):
         return D * sum(key[j in self.keys[h]] + value[j in self.values[h]] for j in present)
 
 
+def k_means(x, weight, count):
+    """Lloyd's iterations, 50 at most, from numbers at equal shares of the weight and from even steps; the better."""
+    order = np.lexsort((weight, x))
+    x, weight = x[order], weight[order]
+    shares, total = np.cumsum(weight), weight.sum()
+    starts = [np.array([x[min(np.searchsorted(shares, total * (c + 0.5) / count), len(x) - 1)] for c in range(count)]),
+              np.linspace(x[0], x[-1], count)]
+    best = None
+    for level in starts:
+        for _ in range(50):
+            of = np.searchsorted((level[1:] + level[:-1]) / 2, x, side="left")
+            mass, sums = np.bincount(of, weight, count), np.bincount(of, weight * x, count)
+            moved = np.where(mass > 0, sums / np.where(mass > 0, mass, 1), level)
+            if np.allclose(moved, level, rtol=0, atol=1e-15):
+                break
+            level = moved
+        error = (weight * (x - nearest(level, x)) ** 2).sum()
+        if best is None or error < best[0] * (1 - 1e-9):
+            best = error, level
+    return best[1]
+
+
+def nearest(level, x):
+    return level[np.searchsorted((level[1:] + level[:-1]) / 2, x, side="left")]
+
+
 class Kvquant(Transform):
-    defaults = dict(bits=3, outliers=0.01, sinks=1)
+    defaults = dict(bits=3, outliers=0.01, sinks=1, levels="nuq")
 
     def __init__(self, *args):
         super().__init__(*args)
-        self.done = [set() for _ in range(self.ex.Hkv)]
+        self.done, self.fitted = [set() for _ in range(self.ex.Hkv)], {}
+
+    def fit(self, h):
+        """Levels of keys and of values from the prompt: squared error of logits, and of values."""
+        ex, P, sinks = self.ex, self.ex.P, self.p["sinks"]
+        k, v = ex.k[self.layer, h, sinks:P], ex.v[self.layer, h, sinks:P]
+        asked = ex.q[self.layer, h * ex.g:(h + 1) * ex.g, ex.query_pos < P].reshape(-1, ex.D)
+        ranges = [least_range(k[:, d], self.count(P - sinks)) for d in range(ex.D)]
+        keys = [(k[:, d], lo, hi, (asked[:, d] ** 2).sum()) for d, (lo, hi) in enumerate(ranges)]
+        values = [(row, *least_range(row, self.count(ex.D)), 1) for row in v]
+        out = [ranges]
+        for vectors in (keys, values):
+            inside = [((x[(x >= lo) & (x <= hi)] - lo) / (hi - lo), w * (hi - lo) ** 2) for x, lo, hi, w in vectors
+                      if hi > lo]
+            out.append(k_means(np.concatenate([x for x, _ in inside]),
+                               np.concatenate([np.full(len(x), w) for x, w in inside]), 2 ** self.p["bits"]))
+        return out
+
+    def read(self, x, lo, hi, level):
+        if self.p["levels"] == "uniform":
+            return levels(x, lo, hi, self.p["bits"])
+        if not hi > lo:
+            return x.copy()
+        return np.where((x >= lo) & (x <= hi), lo + nearest(level, (x - lo) / (hi - lo)) * (hi - lo), x)
 
     def count(self, n):
         return max(1, math.floor(self.p["outliers"] * n + 0.5)) if self.p["outliers"] > 0 else 0
 
     def step(self, h, K, V, present, dropped, a, b):
-        ex, P = self.ex, self.ex.P
+        ex = self.ex
         for j in present:
             if j in self.done[h]:
                 continue
             self.done[h].add(j)
             if j < self.p["sinks"]:
                 continue
+            if h not in self.fitted:
+                self.fitted[h] = self.fit(h)
+            ranges, key_level, value_level = self.fitted[h]
             for d in range(ex.D):
-                first = self.p["sinks"] if self.p["sinks"] < P else 0       # sinks stay, and set no range
-                lo, hi = least_range(ex.k[self.layer, h, first:P, d], self.count(P - first))
-                K[j, d] = levels(K[j, d:d + 1], lo, hi, self.p["bits"])[0]
-            V[j] = levels(V[j], *least_range(V[j], self.count(ex.D)), self.p["bits"])
+                K[j, d] = self.read(K[j, d:d + 1], *ranges[d], key_level)[0]
+            V[j] = self.read(V[j], *least_range(V[j], self.count(ex.D)), value_level)
 
     def bits(self, h, present, prefill):
         D, b, o = self.ex.D, self.p["bits"], self.p["outliers"]
