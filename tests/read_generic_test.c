@@ -243,10 +243,95 @@ static void the_best_are_found(void **state)
     }
 }
 
+/* What minference may read of blocks of 8 beside an eviction: its own and the 2 best of those with
+ * anything left, by the mean of the keys that are left. */
+typedef struct block_check {
+    kv_layer *layer;
+    const kv_example *example;
+    int width, group, rows;
+} block_check;
+
+static double block_score(const block_check *c, const kv_replay_read *e, int block)
+{
+    const float *key = kv_layer_keys(c->layer, e->query_head / c->group);
+    double score = 0;
+    int count = 0;
+    for (int i = 0; i < e->presents; i++) {
+        if (e->present[i] / 8 != block)
+            continue;
+        int first = e->position / 8 * 8;
+        for (int p = first; p < first + 8 && p < c->example->prompt_tokens; p++) {
+            const float *query =
+                kv_layer_query(c->layer, e->query_head, kv_example_row(c->example, p));
+            for (int d = 0; d < c->width; d++)
+                score += (double)query[d] * key[e->present[i] * c->width + d];
+        }
+        count++;
+    }
+    return count > 0 ? score / count : -INFINITY;
+}
+
+static void check_blocks(void *closure, const kv_replay_read *e)
+{
+    block_check *c = closure;
+    kv_diag diag = {0};
+    int own = e->position / 8, chosen = 0;
+    if (!e->prefill)
+        return;
+    assert_int_equal(kv_layer_load(c->layer, e->layer, KV_WANT_KEYS | KV_WANT_QUERIES, NULL, &diag),
+                     KV_OK);
+    for (int block = 0; block <= own; block++) {
+        double score = block_score(c, e, block);
+        int better = 0, held = 0, read = 0;
+        for (int other = 0; other < own; other++)
+            better += block_score(c, e, other) > score;
+        for (int i = 0; i < e->presents; i++)
+            held += e->present[i] / 8 == block;
+        for (int i = 0; i < e->count; i++)
+            read += e->chosen[i] / 8 == block;
+        assert_int_equal(read, block == own || better < 2 ? held : 0);
+        chosen += read;
+    }
+    assert_int_equal(chosen, e->count);
+    c->rows++;
+}
+
+static void blocks_are_what_is_left_of_them(void **state)
+{
+    kv_diag diag = {0};
+    char path[1024];
+    static bench b;
+    block_check check = {.group = 2};
+    kv_replay *replay;
+    kv_replay_result result;
+    snprintf(path, sizeof path, "%s/tests/data/tiny.h5", getenv("srcdir"));
+    assert_int_equal(kv_attention_open(path, &b.trace, &diag), KV_OK);
+    check.example = kv_attention_example(b.trace, 0);
+    check.width = kv_attention_shape(b.trace)->head_dim;
+    assert_int_equal(kv_layer_new(b.trace, 0, &check.layer, &diag), KV_OK);
+    add(&b, "[{streaming: {sinks: 2, window: 12}}, "
+            "{minference: {pattern: block, block: 8, blocks: 3}}]");
+    b.point[0].chunk_tokens = 16;
+    kv_replay_options options = {.page_tokens = 16,
+                                 .prefill_token_s = 1,
+                                 .decode_step_s = 1,
+                                 .watch_read = check_blocks,
+                                 .watch_closure = &check};
+    assert_int_equal(
+        kv_replay_new(b.point, 1, kv_attention_shape(b.trace), &options, &replay, &diag), KV_OK);
+    assert_int_equal(kv_replay_example(replay, b.trace, 0, &result, &diag), KV_OK);
+    assert_true(check.rows > 4 * 8 * 8); /* of every layer and head, from the whole prompt */
+    kv_replay_result_fini(&result);
+    kv_replay_free(replay);
+    kv_layer_free(check.layer);
+    kv_point_list_fini(&b.list);
+    kv_attention_close(b.trace);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_read_policy),
-                                       cmocka_unit_test(reading_everything_changes_nothing),
-                                       cmocka_unit_test(the_best_are_found)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_read_policy), cmocka_unit_test(blocks_are_what_is_left_of_them),
+        cmocka_unit_test(reading_everything_changes_nothing), cmocka_unit_test(the_best_are_found)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

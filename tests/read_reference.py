@@ -143,14 +143,15 @@ class MInference(Read):
         keep = lambda x, k: set(sorted(range(n), key=lambda t: (-x[t], t))[:k])
         return keep(column, vertical), keep(distance, slash) | {0}
 
-    def blocks(self, row, position, end, count):
+    def blocks(self, row, position, end, count, present):
         size = self.p["block"]
         own = position // size
         recorded = list(row.ex.query_pos)
         queries = [row.ex.q[row.layer, row.head, recorded.index(i)]
                    for i in range(own * size, min((own + 1) * size, end)) if i in recorded]
         q = np.mean(queries, axis=0)
-        score = [q @ row.k[b * size:(b + 1) * size].mean(axis=0) for b in range(own)]
+        left = [[j for j in present if j // size == b] for b in range(own)]
+        score = [q @ row.k[keys].mean(axis=0) if keys else -np.inf for keys in left]
         return {own} | set(sorted(range(own), key=lambda b: (-score[b], b))[:count - 1])
 
     def search(self, row):
@@ -164,7 +165,7 @@ class MInference(Read):
         covered = [sum(a[i][j] for i in rows for j in range(i + 1) if j in c or i - j in d) for c, d in shapes]
         best = int(np.argmax(covered))
         count = max(1, every // size)
-        blocks = {i // size: self.blocks(row, i, row.ex.P, count) for i in rows}
+        blocks = {i // size: self.blocks(row, i, row.ex.P, count, range(row.ex.P)) for i in rows}
         if sum(a[i][j] for i in rows for j in range(i + 1) if j // size in blocks[i // size]) > covered[best]:
             return count
         return shapes[best]
@@ -177,7 +178,7 @@ class MInference(Read):
                                 else self.lines(row, self.p["vertical"], self.p["slash"]))
         found = self.memory[key]
         if isinstance(found, int):
-            kept = self.blocks(row, row.position, prefill_end(row), found)
+            kept = self.blocks(row, row.position, prefill_end(row), found, row.present)
             return [j for j in row.present if j // size in kept]
         return [j for j in row.present if j in found[0] or row.position - j in found[1]]
 

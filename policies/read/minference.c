@@ -113,8 +113,10 @@ static int select_lines(const kv_read_row *row, int32_t *chosen)
 typedef struct block_row {
     const kv_view *view;
     int query_head;
-    const float *key; /* [N][head_dim] */
-    int own, filled;  /* the block; tokens of the prefill it belongs to */
+    const float *key;       /* [N][head_dim] */
+    const int32_t *present; /* [presents] keys that are there, ascending; NULL: all */
+    int presents;
+    int own, filled; /* the block; tokens of the prefill it belongs to */
     long long size, count;
     double *mean;    /* [head_dim] */
     double *score;   /* [own + 1] */
@@ -143,16 +145,37 @@ static void mean_query(const block_row *b)
         b->mean[d] /= count;
 }
 
-/* The dot product of the mean query with the mean key of a block. */
+/* Index of the first present key at `position` or behind it. */
+static int find_present(const block_row *b, int position)
+{
+    int low = 0, high = b->presents;
+    while (low < high) {
+        int middle = (low + high) / 2;
+        if (b->present[middle] < position)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* The dot product of the mean query with the mean key of what is left of a block; the least where
+ * that is nothing. */
 static double block_score(const block_row *b, int block)
 {
     int width = b->view->shape->head_dim, first = (int)(block * b->size);
     int end = end_of_block(b, block);
+    if (b->present != NULL) {
+        first = find_present(b, first);
+        end = find_present(b, end);
+    }
     double sum = 0;
-    for (int j = first; j < end; j++)
+    for (int i = first; i < end; i++) {
+        size_t j = (size_t)(b->present != NULL ? b->present[i] : i);
         for (int d = 0; d < width; d++)
-            sum += b->mean[d] * b->key[(size_t)j * (size_t)width + (size_t)d];
-    return sum / (end - first);
+            sum += b->mean[d] * b->key[j * (size_t)width + (size_t)d];
+    }
+    return end > first ? sum / (end - first) : -INFINITY;
 }
 
 static void mark_blocks(const block_row *b)
@@ -177,6 +200,8 @@ static int select_blocks(const kv_read_row *row, long long count, int32_t *chose
     block_row b = {.view = row->view,
                    .query_head = row->query_head,
                    .key = row->key,
+                   .present = row->present,
+                   .presents = row->presents,
                    .own = own,
                    .filled = kv_read_prefill_end(row),
                    .size = c->block_tokens,
