@@ -297,25 +297,47 @@ static outcome replay(kv_attention *trace, const kv_point_spec *spec, long long 
     return err == KV_OK ? REPLAYED : REFUSED;
 }
 
-static outcome run(kv_attention *trace, const kv_method *method, const settings *s,
-                   const context *where, uint64_t *print, kv_diag *diag)
+/* The settings as a user writes them, with what stands beside the policy. */
+static kv_err parse(const kv_method *method, const settings *s, const char *beside,
+                    kv_point_list *list, kv_diag *diag)
 {
     char text[2 * TEXT], folder[4096];
-    int used = snprintf(text, sizeof text, "[%s%s{%s: {", where->beside ? where->beside : "",
-                        where->beside ? ", " : "", method->name);
+    int used = snprintf(text, sizeof text, "[%s%s{%s: {", beside ? beside : "", beside ? ", " : "",
+                        method->name);
     for (int i = 0; i < s->count; i++)
         used += snprintf(text + used, sizeof text - (size_t)used, "%s%s: %s", i ? ", " : "",
                          s->at[i].name, s->at[i].value);
     snprintf(text + used, sizeof text - (size_t)used, "}}]");
     snprintf(folder, sizeof folder, "%s", kv_gen_path(""));
     kv_mark mark = {"settings", 1, 1};
+    return kv_policy_parse_text(text, &mark, folder, list, diag);
+}
+
+static outcome run(kv_attention *trace, const kv_method *method, const settings *s,
+                   const context *where, uint64_t *print, kv_diag *diag)
+{
     kv_point_list list = {0};
-    kv_err err = kv_policy_parse_text(text, &mark, folder, &list, diag);
     outcome got = REFUSED;
-    if (err == KV_OK)
+    if (parse(method, s, where->beside, &list, diag) == KV_OK)
         got = replay(trace, &list.point[0], where->chunk, print, diag);
     kv_point_list_fini(&list);
     return got;
+}
+
+/* All settings of a point but one: those of the base and what the policy needs for the one. */
+static settings others(const kv_method *method, const char *preset, const kv_param *row,
+                       const char *context_text)
+{
+    settings s = {.count = 0};
+    add_text(&s, method, base);
+    add_text(&s, method, context_text);
+    for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
+        if ((*needs[i].policy == '\0' || strcmp(needs[i].policy, method->name) == 0) &&
+            (*needs[i].setting == '\0' || strcmp(needs[i].setting, row->name) == 0))
+            add_text(&s, method, needs[i].text);
+    if (preset != NULL)
+        add(&s, method, "preset", preset);
+    return s;
 }
 
 /* Whether two values of the setting differ in one context. *refused: a value was, by the setting's
@@ -327,16 +349,8 @@ static bool matters_in(kv_attention *trace, const kv_method *method, const char 
     int count = values_of(method, row, values), replayed = 0;
     uint64_t first = 0, print;
     for (int v = 0; v < count; v++) {
-        settings s = {.count = 0};
+        settings s = others(method, preset, row, where->text);
         kv_diag diag = {0};
-        add_text(&s, method, base);
-        add_text(&s, method, where->text);
-        for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
-            if ((*needs[i].policy == '\0' || strcmp(needs[i].policy, method->name) == 0) &&
-                (*needs[i].setting == '\0' || strcmp(needs[i].setting, row->name) == 0))
-                add_text(&s, method, needs[i].text);
-        if (preset != NULL)
-            add(&s, method, "preset", preset);
         add_value(&s, method, row->name, values[v]);
         if (run(trace, method, &s, where, &print, &diag) == REFUSED) {
             *refused = *refused || strstr(diag.text, row->name) != NULL;
@@ -398,6 +412,49 @@ static void every_setting_matters(void **state)
     assert_int_equal(wrong, 0);
 }
 
+/* The label of a policy with one value of a setting, alone or beside an eviction; NULL where that
+ * is refused. The caller frees it. */
+static char *label_of(const kv_method *method, const char *preset, const kv_param *row,
+                      const char *value)
+{
+    kv_point_list list = {0};
+    kv_diag diag = {0};
+    settings s = others(method, preset, row, "");
+    char *label = NULL;
+    add_value(&s, method, row->name, value);
+    const char *beside = method->family == KV_FAMILY_TRANSFORM ? "{h2o: {keep: 0.3}}" : NULL;
+    if (parse(method, &s, beside, &list, &diag) == KV_OK)
+        assert_non_null(label = kv_spec_label(&list.point[0]));
+    kv_point_list_fini(&list);
+    return label;
+}
+
+/* Points that differ in more than how much is kept have different labels. */
+static void labels_tell_settings_apart(void **state)
+{
+    int compared = 0;
+    for (int m = 0; m < kv_methods(); m++) {
+        kv_method method = kv_method_get(m);
+        for (const kv_param *row = method.params; row->name != NULL; row++) {
+            char values[MOST_VALUES][160], *label[MOST_VALUES];
+            int count = row->flags & KV_PARAM_BUDGET ? 0 : values_of(&method, row, values);
+            bool is_preset = strcmp(row->name, "preset") == 0;
+            for (int v = 0; v < count; v++) {
+                label[v] = label_of(&method, NULL, row, values[v]);
+                for (int w = 0; w < v && label[v] != NULL; w++, compared++)
+                    if (label[w] != NULL && strcmp(label[v], label[w]) == 0)
+                        fail_msg("%s: %s %s and %s are both '%s'", method.name, row->name,
+                                 values[v], values[w], label[v]);
+            }
+            for (int v = 1; v < count && is_preset; v++)
+                assert_true(label[v] == NULL || strstr(label[v], values[v]) != NULL);
+            for (int v = 0; v < count; v++)
+                free(label[v]);
+        }
+    }
+    assert_true(compared > 1000);
+}
+
 static void append(void *closure, const char *text)
 {
     char *all = closure;
@@ -445,6 +502,7 @@ static void idle_settings_are_told_of(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_setting_matters),
+                                       cmocka_unit_test(labels_tell_settings_apart),
                                        cmocka_unit_test(idle_settings_are_told_of)};
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);

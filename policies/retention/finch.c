@@ -6,7 +6,7 @@
 #include "policies/retention_params.h"
 #include "policies/scoring.h"
 
-#include <float.h>
+#include <math.h>
 #include <string.h>
 
 typedef struct finch_config {
@@ -93,10 +93,13 @@ static void score(const kv_event *event, double *out)
     kv_score_group(event, score_head, out);
     if (c->chunk_tokens == 0)
         return;
+    double best = 0;
+    for (int k = 0; k < n; k++)
+        best = fmax(best, out[k]);
     for (int k = 0; k < n; k++)
         if (event->candidate[k] < c->base.sinks_tokens ||
             event->candidate[k] >= event->observer_first)
-            out[k] = DBL_MAX;
+            out[k] = best + 1;
     for (int first = 0; first < n; first += chunk) {
         int size = first + chunk < n ? chunk : n - first;
         kv_score_pin_best(out + first, size, chunk_share(c, size), event->view->work);
