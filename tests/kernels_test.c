@@ -104,6 +104,38 @@ static void sums_keep_the_stated_order(void **state)
         }
 }
 
+static void products_keep_the_stated_order(void **state)
+{
+    enum { ROWS = 5, WIDTH = 37 };
+    uint64_t seed = 12;
+    float rows[2 * ROWS * WIDTH];
+    double x[WIDTH];
+    int32_t at[ROWS];
+    for (int i = 0; i < 2 * ROWS * WIDTH; i++)
+        rows[i] = ldexpf(next_real(&seed), (int)(next_bits(&seed) % 60) - 30);
+    for (int d = 0; d < WIDTH; d++)
+        x[d] = next_real(&seed);
+    for (int i = 0; i < ROWS; i++)
+        at[i] = 2 * i + (int)(next_bits(&seed) & 1);
+    for (const kv_kernels *const *k = kv__kernels_all(); *k != NULL; k++)
+        for (int width = 0; width <= WIDTH; width++)
+            for (int n = 0; n <= ROWS; n++) {
+                double out[ROWS + 1] = {[0] = -1};
+                out[n] = -1;
+                (*k)->dots(out, x, rows, at, (size_t)n, (size_t)width);
+                for (int i = 0; i < n; i++) {
+                    double lane[8] = {0};
+                    for (int d = 0; d < width; d++)
+                        lane[d % 8] += x[d] * rows[at[i] * width + d];
+                    for (int d = 4; d > 0; d /= 2)
+                        for (int j = 0; j < d; j++)
+                            lane[j] += lane[j + d];
+                    assert_true(out[i] == lane[0]);
+                }
+                assert_true(out[n] == -1);
+            }
+}
+
 static void sums_pass_special_values_on(void **state)
 {
     for (const kv_kernels *const *k = kv__kernels_all(); *k != NULL; k++) {
@@ -328,6 +360,7 @@ int main(void)
         cmocka_unit_test(every_half_is_widened_exactly),
         cmocka_unit_test(versions_widen_to_equal_bits),
         cmocka_unit_test(sums_keep_the_stated_order),
+        cmocka_unit_test(products_keep_the_stated_order),
         cmocka_unit_test(sums_pass_special_values_on),
         cmocka_unit_test(scaled_rows_are_added_in_place),
         cmocka_unit_test(rows_are_mixed_in_order),

@@ -92,5 +92,6 @@ KV_TRANSFORM_DEFINE(look_m) = {
     .changes = KV_CHANGES_KEYS | KV_CHANGES_VALUES,
     .prior = prior,
     .ranks = ranks,
+    .work_doubles = kv_merge_work,
     .apply = apply,
 };

@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include "policies/transform/merge.h"
+#include "sim/base/kernels.h"
 
 #include <math.h>
 #include <string.h>
@@ -40,10 +41,16 @@ double kv_merge_distance2(const float *x, const float *y, int width)
     return sum;
 }
 
+size_t kv_merge_work(const void *config, const kv_shape *shape, int tokens)
+{
+    return 3 * (size_t)tokens + (size_t)shape->head_dim;
+}
+
 void kv_merge_find_nearest(const kv_transform_step *step)
 {
     int width = step->view->shape->head_dim;
-    double *length = step->work;
+    size_t tokens = (size_t)step->view->example->total_tokens;
+    double *length = step->work, *product = length + tokens, *wide = product + tokens;
     for (int k = 0; k < step->presents; k++) {
         const float *key = kv_stored_row(step->key, step, step->present[k]);
         length[k] = sqrt(dot(key, key, width));
@@ -52,9 +59,12 @@ void kv_merge_find_nearest(const kv_transform_step *step)
         const float *key = kv_stored_row(step->key, step, step->dropped[i]);
         double best = -INFINITY;
         step->order[i] = -1;
+        for (int d = 0; d < width; d++)
+            wide[d] = key[d];
+        kv__kernels()->dots(product, wide, step->key, step->present, (size_t)step->presents,
+                            (size_t)width);
         for (int k = 0; k < step->presents; k++) {
-            const float *other = kv_stored_row(step->key, step, step->present[k]);
-            double cosine = length[k] > 0 ? dot(key, other, width) / length[k] : 0;
+            double cosine = length[k] > 0 ? product[k] / length[k] : 0;
             if (cosine > best) {
                 best = cosine;
                 step->order[i] = k;

@@ -32,6 +32,9 @@ kv_blend kv_merge_by_cosine(const kv_transform_step *step, const kv_merge_pair *
  * dropped[i], the earliest of several; -1: nothing is present. */
 void kv_merge_find_nearest(const kv_transform_step *step);
 
+/* `work_doubles` of transforms that do so. */
+size_t kv_merge_work(const void *config, const kv_shape *shape, int tokens);
+
 /* Merges dropped[i] into present[step->order[i]], for all that is not below 0. `changes` says
  * whether keys, values or both. */
 void kv_merge(const kv_transform_step *step, kv_blend_rule rule, unsigned changes);

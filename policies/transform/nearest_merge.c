@@ -80,5 +80,6 @@ KV_TRANSFORM_DEFINE(nearest_merge) = {
     .presets = presets,
     .needs = KV_NEEDS_KEYS | KV_NEEDS_VALUES,
     .changes = KV_CHANGES_KEYS | KV_CHANGES_VALUES,
+    .work_doubles = kv_merge_work,
     .apply = apply,
 };

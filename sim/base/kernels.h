@@ -26,6 +26,11 @@ typedef struct kv_kernels {
     double (*sum)(const float *x, size_t n);
     double (*sum_at)(const float *x, const int32_t *at, size_t n);
 
+    /* out[i] = the inner product of x[0..width) and row at[i] of rows [][width]. Element d goes
+     * into partial sum d % 8; these are then added in pairs at distance 4, 2, 1. */
+    void (*dots)(double *out, const double *x, const float *rows, const int32_t *at, size_t n,
+                 size_t width);
+
     /* acc[i] += scale[r] * row[r][i] for each of the rows, in their order. */
     void (*add_rows)(double *acc, const double *scale, const float *const *row, int rows, size_t n);
     /* acc[at[i]] += scale * x[at[i]], each position once. */

@@ -77,9 +77,9 @@ static void widen(float *out, const void *half, size_t n)
 
 /* --- Sums -------------------------------------------------------------------------- */
 
-static double fold(double lane[LANES])
+static double fold(double *lane, int lanes)
 {
-    for (int distance = LANES / 2; distance > 0; distance /= 2)
+    for (int distance = lanes / 2; distance > 0; distance /= 2)
         for (int k = 0; k < distance; k++)
             lane[k] += lane[k + distance];
     return lane[0];
@@ -109,8 +109,52 @@ static double fold(double lane[LANES])
         STORE(lane + 12, d);                                                                       \
         for (; i < n; i++)                                                                         \
             lane[i % LANES] += (double)ELEMENT(i);                                                 \
-        return fold(lane);                                                                         \
+        return fold(lane, LANES);                                                                  \
     } while (0)
+
+/* Two rows at once, as one alone waits for its own sums. */
+static void dot_two(double out[2], const double *x, const float *p, const float *q, size_t width)
+{
+    double4 p_low = {0}, p_high = {0}, q_low = {0}, q_high = {0};
+    double p_lane[8], q_lane[8];
+    size_t d = 0;
+    for (; d + 8 <= width; d += 8) {
+        double4 low, high;
+        float4 p0, p1, q0, q1;
+        LOAD(low, x + d);
+        LOAD(high, x + d + 4);
+        LOAD(p0, p + d);
+        LOAD(p1, p + d + 4);
+        LOAD(q0, q + d);
+        LOAD(q1, q + d + 4);
+        p_low += low * KV__DOUBLES(p0);
+        p_high += high * KV__DOUBLES(p1);
+        q_low += low * KV__DOUBLES(q0);
+        q_high += high * KV__DOUBLES(q1);
+    }
+    STORE(p_lane, p_low);
+    STORE(p_lane + 4, p_high);
+    STORE(q_lane, q_low);
+    STORE(q_lane + 4, q_high);
+    for (; d < width; d++) {
+        p_lane[d % 8] += x[d] * p[d];
+        q_lane[d % 8] += x[d] * q[d];
+    }
+    out[0] = fold(p_lane, 8);
+    out[1] = fold(q_lane, 8);
+}
+
+static void dots(double *out, const double *x, const float *rows, const int32_t *at, size_t n,
+                 size_t width)
+{
+    for (size_t i = 0; i < n; i += 2) {
+        double two[2];
+        size_t second = i + 1 < n ? i + 1 : i;
+        dot_two(two, x, rows + (size_t)at[i] * width, rows + (size_t)at[second] * width, width);
+        out[i] = two[0];
+        out[second] = two[second - i];
+    }
+}
 
 static double sum(const float *x, size_t n)
 {
@@ -403,6 +447,7 @@ const kv_kernels KV__KERNELS = {
     .widen = widen,
     .sum = sum,
     .sum_at = sum_at,
+    .dots = dots,
     .add_rows = add_rows,
     .add_at = add_at,
     .rough_sum = rough_sum,
