@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * SPDX-FileCopyrightText: The kvsim authors */
-/* What each retention policy costs in the replay.
+/* What each policy costs in the replay.
  *
  *     policy_bench TRACE.h5 [CHUNK]
  *
- * Replays every example of a recording under each policy alone, with its defaults but for a window
- * of 16, the size of plain values, a rotary base where the file has none, and 0.3 of the prompt
- * kept (where it takes a share), prefilled in chunks of CHUNK tokens (64), and prints processor
- * milliseconds per example and how many times those of `full`, which are reading and measuring,
- * they are. Policies that the recording cannot serve are named with what it lacks. */
+ * Replays every example of a recording under each policy alone, transforms beside snapkv (or
+ * `full`, where they need it), with its defaults but for a window of 16, the size of plain values,
+ * a rotary base where the file has none, and 0.3 of the prompt kept or 64 entries read (where it
+ * takes such numbers), prefilled in chunks of CHUNK tokens (64), and prints processor milliseconds
+ * per example and how many times those of `full`, which are reading and measuring, they are.
+ * Policies that the recording cannot serve are named with what it lacks. */
 #include "config.h"
 
+#include "sim/policy_spec.h"
 #include "sim/replay/replay.h"
 
 #include <stdio.h>
@@ -26,18 +28,27 @@ static double now_s(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static kv_err configure(const kv_retention *policy, void *config, kv_diag *diag)
+/* The policy as a user writes it. */
+static void describe(const kv_method *method, char *out, size_t out_bytes)
 {
     static const struct {
         const char *name, *value;
-    } set[] = {{"keep", "0.3"}, {"window", "16"}, {"norm", "value"}, {"rope_theta", "1000000"}};
-    kv_err err = kv_params_default(policy->params, config, diag);
-    for (size_t i = 0; i < sizeof set / sizeof *set && err == KV_OK; i++) {
-        const kv_param *row = kv_param_find(policy->params, set[i].name);
-        if (row != NULL)
-            err = kv_param_set(row, config, set[i].value, NULL, diag);
+    } set[] = {{"keep", "0.3"},           {"window", "16"},     {"norm", "value"},
+               {"rope_theta", "1000000"}, {"compression", "4"}, {"read", "64"}};
+    bool full = method->needs & KV_NEEDS_FULL, transform = method->family == KV_FAMILY_TRANSFORM;
+    const char *beside = !transform ? "" : full ? "full, " : "{snapkv: {keep: 0.3, window: 16}}, ";
+    const char *between = "";
+    int used = snprintf(out, out_bytes, "[%s{%s: {", beside, method->name);
+    for (size_t i = 0; i < sizeof set / sizeof *set; i++) {
+        const kv_param *row = kv_param_find(method->params, set[i].name);
+        bool instead = i == 1 && row != NULL && row->flags & KV_PARAM_BUDGET; /* of keep */
+        if (row == NULL || instead)
+            continue;
+        used += snprintf(out + used, out_bytes - (size_t)used, "%s%s: %s", between, set[i].name,
+                         set[i].value);
+        between = ", ";
     }
-    return err;
+    snprintf(out + used, out_bytes - (size_t)used, "}}]");
 }
 
 static kv_err replay_all(const kv_replay *replay, kv_attention *trace, kv_diag *diag)
@@ -53,17 +64,18 @@ static kv_err replay_all(const kv_replay *replay, kv_attention *trace, kv_diag *
 }
 
 /* Least seconds of all examples under one policy. */
-static kv_err time_policy(const kv_retention *policy, kv_attention *trace, long long chunk,
-                          double *seconds, kv_diag *diag)
+static kv_err time_point(const kv_point_spec *spec, kv_attention *trace, long long chunk,
+                         double *seconds, kv_diag *diag)
 {
-    void *config = calloc(1, policy->config_bytes);
     kv_replay *replay = NULL;
     kv_replay_options options = {.page_tokens = 16, .prefill_token_s = 1, .decode_step_s = 1};
-    kv_err err = config != NULL ? configure(policy, config, diag) : kv_fail_memory(diag);
-    kv_replay_point point = {
-        .policy = policy, .config = config, .directory = "", .chunk_tokens = chunk};
-    if (err == KV_OK)
-        err = kv_replay_new(&point, 1, kv_attention_shape(trace), &options, &replay, diag);
+    kv_replay_point point = {.policy = spec->policy,
+                             .config = spec->config,
+                             .part = spec->part,
+                             .parts = spec->parts,
+                             .directory = "",
+                             .chunk_tokens = chunk};
+    kv_err err = kv_replay_new(&point, 1, kv_attention_shape(trace), &options, &replay, diag);
     for (int r = 0; r < REPEATS && err == KV_OK; r++) {
         double start = now_s();
         err = replay_all(replay, trace, diag);
@@ -71,9 +83,20 @@ static kv_err time_policy(const kv_retention *policy, kv_attention *trace, long 
         *seconds = r == 0 || took < *seconds ? took : *seconds;
     }
     kv_replay_free(replay);
-    if (config != NULL)
-        kv_params_fini(policy->params, config);
-    free(config);
+    return err;
+}
+
+static kv_err time_method(const kv_method *method, kv_attention *trace, long long chunk,
+                          double *seconds, kv_diag *diag)
+{
+    char text[512];
+    kv_point_list list = {0};
+    kv_mark mark = {"policy_bench", 0, 0};
+    describe(method, text, sizeof text);
+    kv_err err = kv_policy_parse_text(text, &mark, "", &list, diag);
+    if (err == KV_OK)
+        err = time_point(&list.point[0], trace, chunk, seconds, diag);
+    kv_point_list_fini(&list);
     return err;
 }
 
@@ -94,16 +117,17 @@ int main(int argc, char **argv)
         return 2;
     }
     printf("%-20s %12s %8s\n", "policy", "ms/example", "x full");
-    for (const kv_retention *const *p = kv_retention_all(); *p != NULL; p++) {
+    for (int m = 0; m < kv_methods(); m++) {
+        kv_method method = kv_method_get(m);
         double seconds = 0;
         diag = (kv_diag){0};
-        if (time_policy(*p, trace, chunk, &seconds, &diag) != KV_OK) {
+        if (time_method(&method, trace, chunk, &seconds, &diag) != KV_OK) {
             kv_diag_format(&diag, words, sizeof words);
-            printf("%-20s not run: %s\n", (*p)->name, words);
+            printf("%-20s not run: %s\n", method.name, words);
             continue;
         }
-        full = p == kv_retention_all() ? seconds : full; /* the table starts with `full` */
-        printf("%-20s %12.3f %8.2f\n", (*p)->name, 1e3 * seconds / kv_attention_examples(trace),
+        full = m == 0 ? seconds : full; /* the table starts with `full` */
+        printf("%-20s %12.3f %8.2f\n", method.name, 1e3 * seconds / kv_attention_examples(trace),
                seconds / full);
     }
     kv_attention_close(trace);

@@ -190,8 +190,11 @@ static void kvquant_outliers(void **unused)
  * 60, at equal shares of the weight, settle elsewhere, even steps 0, 20.3, 40.7, 61 there. */
 static void fitted_levels(void **unused)
 {
-    kv_weighted few[] = {{10, 1}, {0, 3}, {9, 1}, {1, 1}};
-    kv_weighted runs[] = {{0, 1}, {2, 1}, {4, 1}, {20, 1}, {22, 1}, {40, 1}, {60, 1}, {61, 1}};
+    kv_weighted few[] = {{10, 1, 0, 0}, {0, 3, 0, 0}, {9, 1, 0, 0}, {1, 1, 0, 0}};
+    static const double number[] = {0, 2, 4, 20, 22, 40, 60, 61};
+    kv_weighted runs[8];
+    for (int i = 0; i < 8; i++)
+        runs[i] = (kv_weighted){.x = number[i], .weight = 1};
     double level[4];
     kv_levels_fit(few, 4, level, 2);
     assert_close(level[0], 0.25, 1e-12);

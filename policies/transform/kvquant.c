@@ -107,7 +107,7 @@ static int add_number(kv_weighted *sample, int n, kv_range range, double x, doub
     double width = range.high - range.low;
     if (!(width > 0) || x < range.low || x > range.high)
         return n;
-    sample[n] = (kv_weighted){(x - range.low) / width, weight * width * width};
+    sample[n] = (kv_weighted){.x = (x - range.low) / width, .weight = weight * width * width};
     return n + 1;
 }
 
@@ -236,7 +236,7 @@ static size_t head_doubles(const void *opaque, const kv_shape *shape)
 static size_t work_doubles(const void *config, const kv_shape *shape, int tokens)
 {
     int width = shape->head_dim, most = MOST_FITTED / width + 1;
-    size_t fitted = (2 * (size_t)(tokens < most ? tokens : most) + 1) * (size_t)width;
+    size_t fitted = (4 * (size_t)(tokens < most ? tokens : most) + 1) * (size_t)width;
     return fitted > (size_t)tokens ? fitted : (size_t)tokens;
 }
 

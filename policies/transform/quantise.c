@@ -72,37 +72,47 @@ double kv_levels_nearest(const double *level, int levels, double x)
     return level[low];
 }
 
+/* How many of the ordered numbers are at most x. */
+static int count_to(const kv_weighted *sample, int n, double x)
+{
+    int low = 0, high = n;
+    while (low < high) {
+        int middle = (low + high) / 2;
+        if (sample[middle].x <= x)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 /* Numbers at the middle of equal shares of the weight. */
 static void start_by_weight(const kv_weighted *sample, int n, double *level, int levels)
 {
-    double total = 0, sum = 0;
-    int i = 0;
-    for (int k = 0; k < n; k++)
-        total += sample[k].weight;
-    for (int l = 0; l < levels; l++) {
-        while (i < n - 1 && sum + sample[i].weight < total * (l + 0.5) / levels)
-            sum += sample[i++].weight;
+    double total = sample[n - 1].mass;
+    for (int l = 0, i = 0; l < levels; l++) {
+        while (i < n - 1 && sample[i].mass < total * (l + 0.5) / levels)
+            i++;
         level[l] = sample[i].x;
     }
 }
 
-/* Moves each level to the mean of what is nearest to it; answers whether one moved. *error: the
- * weighted squared distance before. */
-static bool move_levels(const kv_weighted *sample, int n, double *level, int levels, double *error)
+/* Moves each level to the mean of what is nearest to it; answers whether one moved. *gain: the
+ * weighted squares of the numbers less their weighted squared distance to the levels before. */
+static bool move_levels(const kv_weighted *sample, int n, double *level, int levels, double *gain)
 {
     bool moved = false;
-    int i = 0;
-    *error = 0;
+    double mass = 0, moment = 0; /* of all numbers below the level's */
+    *gain = 0;
     for (int l = 0; l < levels; l++) {
-        double edge = l + 1 < levels ? (level[l] + level[l + 1]) / 2 : INFINITY;
-        double weight = 0, sum = 0;
-        for (; i < n && sample[i].x <= edge; i++) {
-            double gap = sample[i].x - level[l];
-            weight += sample[i].weight;
-            sum += sample[i].weight * sample[i].x;
-            *error += sample[i].weight * gap * gap;
-        }
+        int end = l + 1 < levels ? count_to(sample, n, (level[l] + level[l + 1]) / 2) : n;
+        double to_mass = end > 0 ? sample[end - 1].mass : 0;
+        double to_moment = end > 0 ? sample[end - 1].moment : 0;
+        double weight = to_mass - mass, sum = to_moment - moment;
         double mean = weight > 0 ? sum / weight : level[l];
+        *gain += level[l] * (2 * sum - level[l] * weight);
+        mass = to_mass;
+        moment = to_moment;
         moved = moved || mean != level[l];
         level[l] = mean;
     }
@@ -111,24 +121,28 @@ static bool move_levels(const kv_weighted *sample, int n, double *level, int lev
 
 static double settle_levels(const kv_weighted *sample, int n, double *level, int levels)
 {
-    double error = 0, last[MOST_LEVELS];
-    for (int i = 0; i < MOST_ITERATIONS && move_levels(sample, n, level, levels, &error); i++)
+    double gain = 0, last[MOST_LEVELS];
+    for (int i = 0; i < MOST_ITERATIONS && move_levels(sample, n, level, levels, &gain); i++)
         ;
     memcpy(last, level, (size_t)levels * sizeof *level);
-    move_levels(sample, n, last, levels, &error);
-    return error;
+    move_levels(sample, n, last, levels, &gain);
+    return gain;
 }
 
 void kv_levels_fit(kv_weighted *sample, int n, double *level, int levels)
 {
-    double even[MOST_LEVELS];
+    double even[MOST_LEVELS], mass = 0, moment = 0;
     qsort(sample, (size_t)n, sizeof *sample, compare_weighted);
+    for (int i = 0; i < n; i++) {
+        sample[i].mass = mass += sample[i].weight;
+        sample[i].moment = moment += sample[i].weight * sample[i].x;
+    }
     double low = sample[0].x, step = (sample[n - 1].x - low) / (levels - 1);
     for (int l = 0; l < levels; l++)
         even[l] = low + l * step;
     start_by_weight(sample, n, level, levels);
-    double error = settle_levels(sample, n, level, levels);
-    if (settle_levels(sample, n, even, levels) < error)
+    double gain = settle_levels(sample, n, level, levels);
+    if (settle_levels(sample, n, even, levels) > gain)
         memcpy(level, even, (size_t)levels * sizeof *level);
 }
 

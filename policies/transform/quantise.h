@@ -31,6 +31,7 @@ double kv_quantise(kv_range range, long long bits, double x);
 /* A number and how much its error counts. */
 typedef struct kv_weighted {
     double x, weight;
+    double mass, moment; /* made by kv_levels_fit: sums of weight and of weight x up to this one */
 } kv_weighted;
 
 /* Levels of small weighted squared distance to sample[0..n), n >= 1, ascending: one-dimensional
