@@ -6,6 +6,7 @@
 #include "policies/retention_params.h"
 #include "policies/scoring.h"
 
+#include <math.h>
 #include <string.h>
 
 static const char *const preset_names[] = {"none", "kvpress", NULL};
@@ -30,16 +31,19 @@ static void anchor_of(const kv_event *event, const float *keys, int width, doubl
     }
 }
 
-/* Minus the cosine between the key and the anchor, up to the anchor's own length. */
+/* Minus the cosine between the key and the anchor. */
 static void score(const kv_event *event, double *out)
 {
     const float *keys = kv_layer_keys(event->view->source, event->kv_head);
     int width = event->view->shape->head_dim;
     double *anchor = event->view->anchor;
+    double squares = 0;
     anchor_of(event, keys, width, anchor);
+    for (int d = 0; d < width; d++)
+        squares += anchor[d] * anchor[d];
     for (int k = 0; k < event->scored; k++) {
         const float *key = keys + (size_t)event->candidate[k] * width;
-        double dot = 0, norm = kv_score_norm(key, width);
+        double dot = 0, norm = kv_score_norm(key, width) * sqrt(squares);
         for (int d = 0; d < width; d++)
             dot += key[d] * anchor[d];
         out[k] = norm > 0 ? -dot / norm : 0;
