@@ -97,5 +97,9 @@ kv_err kv_retention_check(const kv_retention *policy, const void *any_config, co
         return kv_fail(diag, KV_ERR_INPUT, mark,
                        "%s: evict: interval needs interval, the decode steps between evictions",
                        policy->name);
+    if (config->scorer.name != NULL)
+        err = kv_retention_check(config->scorer.of, config->scorer.config, mark, diag);
+    if (err != KV_OK)
+        return err;
     return policy->check == NULL ? KV_OK : policy->check(config, mark, diag);
 }

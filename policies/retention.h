@@ -78,7 +78,12 @@ typedef struct kv_retention_config {
     bool charge_probes;    /* patched: probe rows are charged as present */
     bool ratio_arithmetic; /* keep*n is n*(1-(1-keep)) in doubles, as kvpress computes it */
     char *heads;           /* path of a head-mask file; NULL if none */
+    kv_item scorer; /* of a kv_retention: whose scores count; absent: the policy's own. Its shared
+                       settings agree with those here (kv_scorer_settle) */
 } kv_retention_config;
+
+/* A policy asks a scorer, which asks another at most (kv_scorer_check). */
+enum { KV_SCORERS_MOST = 2, KV_WORK_DOUBLES = 4 + KV_SCORERS_MOST };
 
 /* What an event shows of the layer it happens in. */
 typedef struct kv_view {
@@ -88,8 +93,9 @@ typedef struct kv_view {
     uint64_t stream;    /* names (seed, trace, example): for policies that draw random numbers */
     kv_layer *source;   /* rows, keys and values; use kv_view_row */
     float *row_scratch; /* N floats for kv_view_row */
-    double *work;       /* 4 N doubles that a call may use as it likes */
-    double *anchor;     /* (3 + head_dim) head_dim doubles, likewise */
+    double *work;   /* 4 N doubles that a call may use as it likes, and N for each scorer that it
+                       asks (KV_WORK_DOUBLES in all) */
+    double *anchor; /* (3 + head_dim) head_dim doubles, likewise */
 } kv_view;
 
 /* The recorded row of the query at a token position, or NULL where the file has none. It is the
@@ -100,6 +106,20 @@ const float *kv_view_row(const kv_view *view, int query_head, int position);
 /* The recorded query of a head at a token position, [head_dim]; NULL where the file has none or
  * nobody needs queries (KV_NEEDS_QUERIES). */
 const float *kv_view_query(const kv_view *view, int query_head, int position);
+
+/* What a quota depends on: no scores, so that the calculator and the serving replay can ask too. */
+typedef struct kv_quota_query {
+    int layer, layers;
+    int kv_head, kv_heads;
+    int candidates;      /* entries that compete, window included */
+    int prompt_tokens;   /* P */
+    int question_tokens; /* of the first question, which ends the prompt; 0 where it is not known */
+    bool own_chunk;      /* the candidates are one chunk's own entries (chunked, patched) */
+    bool pin_window;  /* false: the scored candidates include the window (patched, not the last) */
+    bool published;   /* the evaluation formula of a paper is wanted, not what its code keeps */
+    const void *plan; /* what `prepare` made; NULL if none */
+    const void *memo; /* what `enter` made; NULL if none: counts without an example */
+} kv_quota_query;
 
 /* One eviction event, as one KV head sees it. Positions are token positions, ascending. */
 typedef struct kv_event {
@@ -120,22 +140,12 @@ typedef struct kv_event {
     int chunk_start, chunk_end; /* the chunk or step that just ran */
     long long room; /* of the scored candidates that are no sinks so many may stay, at the least
                        budget of the lane: its only one unless the policy is nested */
-    const double *state; /* [state_doubles * N] of this KV head; NULL if none */
+    const double *state;         /* [state_doubles * N] of this KV head; NULL if none */
+    const double *const *states; /* [kv_heads] the same of each; NULL if none */
+    const void *scorer_plan;     /* what `prepare` of the scorer made; NULL if none */
+    const kv_quota_query *query; /* what its quota was asked with, at the least budget */
+    long long quota;             /* and the answer */
 } kv_event;
-
-/* What a quota depends on: no scores, so that the calculator and the serving replay can ask too. */
-typedef struct kv_quota_query {
-    int layer, layers;
-    int kv_head, kv_heads;
-    int candidates;      /* entries that compete, window included */
-    int prompt_tokens;   /* P */
-    int question_tokens; /* of the first question, which ends the prompt; 0 where it is not known */
-    bool own_chunk;      /* the candidates are one chunk's own entries (chunked, patched) */
-    bool pin_window;  /* false: the scored candidates include the window (patched, not the last) */
-    bool published;   /* the evaluation formula of a paper is wanted, not what its code keeps */
-    const void *plan; /* what `prepare` made; NULL if none */
-    const void *memo; /* what `enter` made; NULL if none: counts without an example */
-} kv_quota_query;
 
 /* Entries that stay in any case. */
 typedef struct kv_pins {
@@ -189,7 +199,8 @@ typedef struct kv_retention {
     const kv_param *params;   /* ends with a NULL name */
     const kv_preset *presets; /* NULL: none */
     bool oracle;     /* it knows what is yet to come: a bound to measure others by, labelled so */
-    unsigned needs;  /* KV_NEEDS_* whatever the settings */
+    unsigned needs;  /* KV_NEEDS_* whatever the settings, but for those of `scorer`: of the scores
+                        that it takes the place of */
     unsigned claims; /* KV_NESTED ... */
     size_t state_doubles;  /* accumulators per token and KV head; 0: none */
     int least_prompt_rows; /* recorded rows of the prompt, wherever, without which its sums say
@@ -291,6 +302,25 @@ long long kv_retention_quota(const kv_retention *policy, const void *config,
                              const kv_quota_query *query);
 kv_pins kv_retention_pins(const kv_retention *policy, const void *config,
                           const kv_quota_query *query, long long quota);
+
+/* --- Whose scores count (policies/scorer.c) -----------------------------------------------------
+ */
+
+/* A policy with its settings. */
+typedef struct kv_scorer {
+    const kv_retention *policy;
+    const void *config;
+} kv_scorer;
+
+/* The policy whose scores count in the end: its `state_doubles`, `observe`, `least_prompt_rows`,
+ * `file` and, as kv_event.scorer_plan, `prepare` matter. Most are their own. */
+kv_scorer kv_retention_scorer(const kv_retention *policy, const void *config);
+/* What the policy with these settings needs of a recording, KV_NEEDS_*. */
+unsigned kv_retention_needs(const kv_retention *policy, const void *config);
+/* Whether a larger budget keeps a superset under these settings. */
+bool kv_retention_nested(const kv_retention *policy, const void *config);
+/* Whether the settings say only how many entries stay. */
+bool kv_retention_counts_only(const kv_retention *policy, const void *config);
 
 #define KV_RETENTION_DEFINE(id) const kv_retention kv__retention_##id
 

@@ -75,6 +75,8 @@ long long kv_retention_observers(const kv_retention *policy, const void *config,
                                  const kv_example *example)
 {
     const kv_retention_config *c = config;
+    if (c->scorer.name != NULL)
+        return kv_retention_observers(c->scorer.of, c->scorer.config, example);
     if (policy->observers_of != NULL)
         return policy->observers_of(config, example);
     return policy->observers ? policy->observers(config) : c->window_tokens;
@@ -89,6 +91,9 @@ long long kv_retention_quota(const kv_retention *policy, const void *config,
 kv_pins kv_retention_pins(const kv_retention *policy, const void *config,
                           const kv_quota_query *query, long long quota)
 {
+    const kv_item *scorer = &((const kv_retention_config *)config)->scorer;
+    if (policy->pins == NULL && scorer->name != NULL)
+        return kv_retention_pins(scorer->of, scorer->config, query, quota);
     kv_pins pins = policy->pins != NULL ? policy->pins(config, query, quota)
                                         : kv_pins_outer(config, query, false);
     /* The budget wins over the pins: sinks first, then the newest entries, or the newest of both,

@@ -148,29 +148,6 @@ int kv_score_before_window(const kv_event *event)
     return n;
 }
 
-double kv_score_window_best(const kv_event *event)
-{
-    double best = 0, *score = event->view->work + 2 * (size_t)event->view->example->total_tokens;
-    kv_event other = *event;
-    other.scored = kv_score_before_window(event);
-    for (other.kv_head = 0; other.kv_head < event->view->shape->kv_heads; other.kv_head++) {
-        kv_score_window(&other, score);
-        for (int k = 0; k < other.scored; k++)
-            best = fmax(best, score[k]);
-    }
-    return best;
-}
-
-void kv_score_window_padded(const kv_event *event, double *score)
-{
-    double padding = kv_score_window_best(event) + 1;
-    kv_event before = *event;
-    before.scored = kv_score_before_window(event);
-    kv_score_window(&before, score);
-    for (int k = before.scored; k < event->candidates; k++)
-        score[k] = padding;
-}
-
 /* The count-th largest of value[0..n), 1 <= count <= n; reorders value. */
 static double nth_largest(double *value, int n, long long count)
 {

@@ -28,20 +28,16 @@ typedef struct kv_seen_row {
 } kv_seen_row;
 kv_seen_row kv_score_row(const kv_event *event, int query_head, int position);
 
-/* kv_score_window as kvpress's presses build on it: all candidates are scored, those of the window
- * itself with the best score of all KV heads of the layer plus 1. Exact where all heads have the
- * same candidates. Takes candidates, and not scored, as the count. */
-void kv_score_window_padded(const kv_event *event, double *score);
-/* The settings of such policies: their window is safe by its score and not by a pin. */
+/* The settings of policies whose window is safe by its score and not by a pin
+ * (kv_scorer_score_padded). */
 typedef struct kv_padded_config {
     kv_retention_config base;
     long long observed_tokens; /* rows that score */
 } kv_padded_config;
 /* `observers` of a policy whose configuration begins with a kv_padded_config. */
 long long kv_padded_observers(const void *config);
-/* Its parts: how many of the candidates lie before the window, and the best score there is. */
+/* How many of the candidates lie before the observation window. */
 int kv_score_before_window(const kv_event *event);
-double kv_score_window_best(const kv_event *event);
 
 /* Sets the best `count` of score[0..n) to INFINITY; ties: lower index. scratch: n doubles. */
 void kv_score_pin_best(double *score, int n, long long count, double *scratch);
@@ -73,9 +69,10 @@ double kv_score_norm(const float *vector, int width);
 
 /* Settings of policies on kv_score_window_padded. */
 #define KV_ROWS_PADDED_SCORE                                                                       \
-    KV_ROW_KEEP, KV_ROW_BUDGET,                                                                    \
-        KV_ROW_OF_COUNT(kv_padded_config, "window", observed_tokens, "64", 1, "tokens",            \
-                        "last rows, which score; their own entries score above all others"),       \
+    KV_ROW_SCORER, KV_ROW_KEEP, KV_ROW_BUDGET,                                                     \
+        KV_ROW_OF(kv_padded_config, "window", KV_INT, observed_tokens, "64", 1, INFINITY, NULL,    \
+                  KV_PARAM_REPLACED, "tokens",                                                     \
+                  "last rows, which score; their own entries score above all others"),             \
         KV_ROW_KERNEL("5"), KV_ROW_POOLING("avg"), KV_ROW_GROUP("mean"),                           \
         KV_ROW_GROUP_WHEN("before"), KV_ROW_SCORE_OVER("chunk"), KV_ROW_EVICT("postfill"),         \
         KV_ROW_INTERVAL("512"), KV_ROW_ROUNDING("half_up"), KV_ROW_RATIO_ARITHMETIC("false")

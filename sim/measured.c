@@ -49,13 +49,24 @@ static kv_err read_chunk_size(const reader *r, long long *tokens, kv_diag *diag)
                    "chunk_size is '%s', expected a number of tokens from 1 or `whole`", text);
 }
 
+static bool has_path(const kv_param *table, const void *config)
+{
+    for (const kv_param *p = table; p->name != NULL; p++) {
+        if (kv_param_absent(p, config))
+            continue;
+        const kv_item *item = (const kv_item *)((const char *)config + p->offset);
+        if (p->type == KV_PATH || (p->type == KV_ITEM && has_path(item->params, item->config)))
+            return true;
+    }
+    return false;
+}
+
 static bool names_a_file(const kv_point_spec *spec)
 {
     for (int i = 0; i < kv_spec_named(spec); i++) {
         kv_part part = kv_spec_get(spec, i);
-        for (const kv_param *p = part.method.params; p->name != NULL; p++)
-            if (p->type == KV_PATH && !kv_param_absent(p, part.config))
-                return true;
+        if (has_path(part.method.params, part.config))
+            return true;
     }
     return false;
 }

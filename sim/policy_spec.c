@@ -5,6 +5,7 @@
 #include "sim/base/yaml_tree.h"
 #include "sim/grid.h"
 #include "sim/policy_spec.h"
+#include "sim/scorer_spec.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -174,9 +175,8 @@ static kv_err unknown_policy(policy_table policies, const char *name, const kv_m
                    near ? ", did you mean '" : "", near ? near : "", near ? "'" : "");
 }
 
-/* Splits an item into the policy's name and its settings (NULL if none). */
-static kv_err split_item(const kv_node *item, const char **name, kv_mark *mark,
-                         const kv_node **settings, kv_diag *diag)
+kv_err kv__policy_split(const kv_node *item, const char **name, kv_mark *mark,
+                        const kv_node **settings, kv_diag *diag)
 {
     *mark = kv_node_mark(item);
     *settings = NULL;
@@ -252,7 +252,7 @@ static kv_err add_component(combination *all, policy_table policies, const kv_no
     component c = {0};
     const char *name;
     const kv_node *settings;
-    kv_err err = split_item(item, &name, &c.mark, &settings, diag);
+    kv_err err = kv__policy_split(item, &name, &c.mark, &settings, diag);
     if (err != KV_OK)
         return err;
     if (!find_method(policies, name, settings, &c.method))
@@ -314,8 +314,9 @@ static kv_err apply(kv_point_spec *point, const component *c, void *config, int 
     if (row == NULL)
         return kv_param_unknown(c->method.params, also, name, &mark, diag);
     bool sweeps = row->flags & KV_PARAM_SWEEP;
-    return kv_param_parse(
-        row, config, sweeps ? kv_grid_pick(&c->grid, pick, i) : kv_node_at(c->grid.map, i), diag);
+    const kv_node *value = sweeps ? kv_grid_pick(&c->grid, pick, i) : kv_node_at(c->grid.map, i);
+    return row->type == KV_ITEM ? kv__scorer_parse(&c->method, config, row, value, diag)
+                                : kv_param_parse(row, config, value, diag);
 }
 
 /* What is said of how much is kept takes the place of all that a preset says of it. */
@@ -348,6 +349,8 @@ static kv_err configure(kv_point_spec *point, const component *c, int pick, kv_d
     for (int i = 0; i < count && err == KV_OK; i++)
         if (i != preset)
             err = apply(point, c, config, pick, i, diag);
+    if (err == KV_OK)
+        err = kv__scorer_finish(method, config, c->grid.map, diag);
     return err == KV_OK ? kv_method_check(method, config, &c->mark, diag) : err;
 }
 

@@ -117,30 +117,69 @@ static void *reference_config(const kv_part *part)
     return NULL;
 }
 
-/* "chunked", "window 16", "no charge_probes". */
-static void write_setting(const kv_param *param, const char *value, FILE *out)
+static bool write_label(const kv_part *part, unsigned skip_flags, bool combined, FILE *out);
+
+/* The name of the part's preset; NULL: none. */
+static const char *preset_of(const kv_part *part)
 {
+    const kv_param *row = kv_param_find(part->method.params, "preset");
+    return row == NULL ? NULL
+                       : row->choices[*(const int *)((const char *)part->config + row->offset)];
+}
+
+/* "over knorm", "over (expected_attention epsilon 0.01; future 64)". */
+static bool write_scorer(const kv_item *item, const kv_part *outer, FILE *out)
+{
+    kv_part scorer = {kv_method_of_retention(item->of), item->config};
+    const char *preset = preset_of(&scorer), *said = preset_of(outer);
+    bool same = preset != NULL && said != NULL && strcmp(preset, said) == 0;
+    char *label = NULL;
+    size_t bytes;
+    FILE *text = open_memstream(&label, &bytes);
+    if (text == NULL)
+        return false;
+    bool good =
+        write_label(&scorer, KV_PARAM_OUTERMOST | (same ? KV_PARAM_PRESET : 0), false, text);
+    good = fclose(text) == 0 && good;
+    for (char *comma = label; good && (comma = strstr(comma, ", ")) != NULL;)
+        *comma = ';'; /* commas separate the settings of the whole label */
+    if (good)
+        fprintf(out, strchr(label, ' ') != NULL ? "over (%s)" : "over %s", label);
+    free(label);
+    return good;
+}
+
+/* "chunked", "window 16", "no charge_probes"; false: no memory. */
+static bool write_setting(const kv_param *param, const kv_part *part, FILE *out)
+{
+    if (param->type == KV_ITEM && !kv_param_absent(param, part->config))
+        return write_scorer((const kv_item *)((const char *)part->config + param->offset), part,
+                            out);
+    char *value = kv_param_text(param, part->config);
+    if (value == NULL)
+        return false;
     if (param->type == KV_BOOL)
         fprintf(out, "%s%s", strcmp(value, "true") == 0 ? "" : "no ", param->name);
     else if (strcmp(param->name, "evict") == 0)
         fputs(value, out);
     else
         fprintf(out, "%s %s", param->name, value);
+    free(value);
+    return true;
 }
 
-static bool write_settings(const kv_part *part, const void *reference, FILE *out)
+static bool write_settings(const kv_part *part, const void *reference, unsigned skip_flags,
+                           FILE *out)
 {
     const char *separator = part->method.oracle ? ", " : " ";
     fputs(part->method.oracle ? " oracle" : "", out);
     for (const kv_param *p = part->method.params; p->name != NULL; p++) {
-        if ((p->flags & KV_PARAM_BUDGET) || kv_param_equal(p, part->config, reference))
+        if ((p->flags & skip_flags) || kv_param_equal(p, part->config, reference) ||
+            kv_param_replaced(part->method.params, p, part->config))
             continue;
-        char *value = kv_param_text(p, part->config);
-        if (value == NULL)
-            return false;
         fputs(separator, out);
-        write_setting(p, value, out);
-        free(value);
+        if (!write_setting(p, part, out))
+            return false;
         separator = ", ";
     }
     return true;
@@ -152,7 +191,7 @@ static bool write_label(const kv_part *part, unsigned skip_flags, bool combined,
     if (reference == NULL)
         return false;
     fputs(part->method.name, out);
-    bool good = write_settings(part, reference, out);
+    bool good = write_settings(part, reference, KV_PARAM_BUDGET | skip_flags, out);
     kv_params_fini(part->method.params, reference);
     free(reference);
     return good;
@@ -188,14 +227,12 @@ kv_err kv_spec_write_among(const kv_point_spec *spec, const kv_point_list *list,
         const char *separator = " ";
         fprintf(out, "%s%s", i > 0 ? " + " : "", part.method.name);
         for (const kv_param *p = part.method.params; p->name != NULL; p++) {
-            if (kv_param_absent(p, part.config) || !differs(list, spec, i, p))
+            if (kv_param_absent(p, part.config) || !differs(list, spec, i, p) ||
+                kv_param_replaced(part.method.params, p, part.config))
                 continue;
-            char *value = kv_param_text(p, part.config);
-            if (value == NULL)
-                return KV_ERR_MEMORY;
             fputs(separator, out);
-            write_setting(p, value, out);
-            free(value);
+            if (!write_setting(p, &part, out))
+                return KV_ERR_MEMORY;
             separator = ", ";
         }
     }

@@ -5,65 +5,18 @@
 #include "models/catalogue.h"
 #include "models/device.h"
 #include "policies/method.h"
+#include "policies/scorer.h"
 #include "sim/base/json.h"
 #include "sim/base/unit.h"
 #include "sim/experiment.h"
 #include "sim/schema.h"
+#include "sim/schema_writer.h"
 #include "sim/serving/plan.h"
 
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* --- Indented JSON ----------------------------------------------------------------- */
-
-typedef struct writer {
-    FILE *out;
-    int depth;
-    bool first; /* nothing was written yet in the object or list that is open */
-} writer;
-
-static void next(writer *w)
-{
-    fprintf(w->out, "%s\n%*s", w->first ? "" : ",", 2 * w->depth, "");
-    w->first = false;
-}
-
-static void key(writer *w, const char *name)
-{
-    next(w);
-    kv_json_string(name, w->out);
-    fputs(": ", w->out);
-}
-
-static void open_with(writer *w, char bracket)
-{
-    putc(bracket, w->out);
-    w->depth++;
-    w->first = true;
-}
-
-static void close_with(writer *w, char bracket)
-{
-    w->depth--;
-    if (!w->first)
-        fprintf(w->out, "\n%*s", 2 * w->depth, "");
-    putc(bracket, w->out);
-    w->first = false;
-}
-
-static void text(writer *w, const char *name, const char *value)
-{
-    key(w, name);
-    kv_json_string(value, w->out);
-}
-
-static void literal(writer *w, const char *name, const char *json)
-{
-    key(w, name);
-    fputs(json, w->out);
-}
 
 /* --- Values ------------------------------------------------------------------------ */
 
@@ -149,6 +102,9 @@ static void value(writer *w, const kv_param *param)
     case KV_CHUNK:
         chunk(w);
         break;
+    case KV_ITEM:
+        literal(w, "$ref", "\"#/$defs/scorer\"");
+        break;
     }
 }
 
@@ -178,7 +134,7 @@ static void value_item(writer *w, const void *param)
     value(w, param);
 }
 
-static void param(writer *w, const kv_param *p)
+static void param_of(writer *w, const kv_param *p, bool lists)
 {
     key(w, p->name);
     open_with(w, '{');
@@ -189,11 +145,16 @@ static void param(writer *w, const kv_param *p)
         key(w, "default");
         kv_param_fallback_json(p, w->out);
     }
-    if (p->flags & KV_PARAM_SWEEP)
+    if (lists && (p->flags & KV_PARAM_SWEEP))
         one_or_list(w, value_item, p);
     else
         value(w, p);
     close_with(w, '}');
+}
+
+static void param(writer *w, const kv_param *p)
+{
+    param_of(w, p, true);
 }
 
 static void required_keys(writer *w, const kv_param *params)
@@ -323,24 +284,23 @@ static void policy(writer *w, int index)
     close_with(w, '}');
 }
 
-/* One policy is its name, or a mapping with its name as the only key. */
-static void part_definition(writer *w)
+/* Opens the two forms of a scorer or of a policy, of which the first is its name. */
+static void open_forms(writer *w, const char *name, const char *help)
 {
-    key(w, "part");
+    key(w, name);
     open_with(w, '{');
-    text(w, "description", "A policy; `kvsim list policies` explains them");
+    text(w, "description", help);
     key(w, "anyOf");
     open_with(w, '[');
     next(w);
     open_with(w, '{');
     key(w, "enum");
     open_with(w, '[');
-    for (int i = 0; i < kv_methods(); i++) {
-        if (!is_first_of_name(i) || !any_stands_alone(i))
-            continue;
-        next(w);
-        kv_json_string(kv_method_get(i).name, w->out);
-    }
+}
+
+/* Opens the second, a mapping with the name as the only key. */
+static void open_mapping_form(writer *w)
+{
     close_with(w, ']');
     close_with(w, '}');
     next(w);
@@ -351,13 +311,62 @@ static void part_definition(writer *w)
     literal(w, "additionalProperties", "false");
     key(w, "properties");
     open_with(w, '{');
+}
+
+static void close_forms(writer *w)
+{
+    for (const char *end = "}}]}"; *end != '\0'; end++)
+        close_with(w, *end);
+}
+
+/* One policy is its name, or a mapping with its name as the only key. */
+static void part_definition(writer *w)
+{
+    open_forms(w, "part", "A policy; `kvsim list policies` explains them");
+    for (int i = 0; i < kv_methods(); i++) {
+        if (!is_first_of_name(i) || !any_stands_alone(i))
+            continue;
+        next(w);
+        kv_json_string(kv_method_get(i).name, w->out);
+    }
+    open_mapping_form(w);
     for (int i = 0; i < kv_methods(); i++)
         if (is_first_of_name(i))
             policy(w, i);
+    close_forms(w);
+}
+
+/* Settings of a scorer: how much is kept is not its to say, and nothing makes a grid. */
+static void scorer_settings(writer *w, const kv_retention *p)
+{
+    key(w, p->name);
+    open_with(w, '{');
+    text(w, "description", p->brief);
+    literal(w, "type", "[\"object\", \"null\"]");
+    literal(w, "additionalProperties", "false");
+    key(w, "properties");
+    open_with(w, '{');
+    for (const kv_param *row = p->params; row->name != NULL; row++)
+        if (!(row->flags & KV_PARAM_OUTERMOST))
+            param_of(w, row, false);
     close_with(w, '}');
     close_with(w, '}');
-    close_with(w, ']');
-    close_with(w, '}');
+}
+
+/* The value of `scorer`: a policy's name, or a mapping with its name as the only key. */
+static void scorer_definition(writer *w)
+{
+    open_forms(w, "scorer", "A policy whose scores another one takes");
+    for (const kv_retention *const *p = kv_retention_all(); *p != NULL; p++)
+        if (kv_scorer_can(*p)) {
+            next(w);
+            kv_json_string((*p)->name, w->out);
+        }
+    open_mapping_form(w);
+    for (const kv_retention *const *p = kv_retention_all(); *p != NULL; p++)
+        if (kv_scorer_can(*p))
+            scorer_settings(w, *p);
+    close_forms(w);
 }
 
 /* An item of `policies` is one policy or a combination. */
@@ -770,6 +779,7 @@ void kv_schema_write(FILE *out)
     key(&w, "$defs");
     open_with(&w, '{');
     part_definition(&w);
+    scorer_definition(&w);
     policy_definition(&w);
     close_with(&w, '}');
     close_with(&w, '}');

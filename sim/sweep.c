@@ -47,11 +47,14 @@ static bool applies(const kv_sweep_point *point, const family *f)
  */
 static kv_err check_file(const kv_replay_point *point, kv_diag *diag)
 {
-    const kv_retention *policy = point->policy;
-    if (policy->file == NULL || !policy->counts_only(point->config))
-        return KV_OK;
-    return kv_fail(diag, KV_ERR_INPUT, &point->mark,
-                   "%s: give %s; without it only counts are known", policy->name, policy->file);
+    kv_scorer scorer = kv_retention_scorer(point->policy, point->config);
+    const kv_scorer who[] = {{point->policy, point->config}, scorer};
+    for (size_t i = 0; i < sizeof who / sizeof *who; i++)
+        if (who[i].policy->file != NULL && who[i].policy->counts_only(who[i].config))
+            return kv_fail(diag, KV_ERR_INPUT, &point->mark,
+                           "%s: give %s; without it only counts are known", who[i].policy->name,
+                           who[i].policy->file);
+    return KV_OK;
 }
 
 static kv_err family_init(family *f, const kv_sweep *sweep, const kv_sweep_example *example,

@@ -66,6 +66,9 @@ good = {
         {"full": {"chunk_size": [1, "whole"]}}]}},
     "a combination": {"attention": {**BASE, "policies": [
         "full", [{"snapkv": {"keep": [0.1, 0.2]}}, {"topk": {"read": 64}}]]}},
+    "scorers": {"attention": {**BASE, "policies": [
+        {"adakv": {"keep": 0.3, "scorer": ["knorm", {"expected_attention": {"epsilon": 0.01}}]}},
+        {"adakv": {"keep": 0.3, "scorer": {"criticalkv": {"scorer": {"h2o": None}}}}}]}},
     "the least server": {"model": "llama-3.1-8b", "serving": SERVE},
     "a whole server": {"serving": {
         "requests": {"format": "csv", "file": "t.csv", "columns": {"arrival": "at"}, "speedup": 2,
@@ -85,6 +88,11 @@ good = {
     "a policy with nothing": {"attention": {**BASE, "policies": [{"full": None}]}},
 }
 bad = {
+    "a scorer without scores": {"attention": {**BASE, "policies": [{"adakv": {"keep": 0.3, "scorer": "full"}}]}},
+    "a scorer's budget": {"attention": {**BASE, "policies": [
+        {"adakv": {"keep": 0.3, "scorer": {"knorm": {"keep": 0.3}}}}]}},
+    "a scorer's grid": {"attention": {**BASE, "policies": [
+        {"adakv": {"keep": 0.3, "scorer": {"knorm": {"sinks": [1, 2]}}}}]}},
     "no section's key": {"atention": BASE},
     "no traces": {"attention": {"policies": ["full"]}},
     "no policies": {"attention": {"traces": ["a.h5"]}},

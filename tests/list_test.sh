@@ -45,6 +45,8 @@ for case in 'criticalkv|value_out' 'expected_attention|rope_theta' 'headkv|heads
     says "${case%|*} names what it takes by default" 0 "needs .*${case#*|}" \
         "$KVSIM" list policies "${case%|*}"
 done
+says 'a policy shows whose scores it takes' 0 'name: settings.: .*expected_attention' \
+    "$KVSIM" list policies adakv
 says 'a policy shows its presets' 0 'window=64' "$KVSIM" list policies snapkv
 says 'models' 0 '^llama-3.1-8b' "$KVSIM" list models
 # 32 layers x 8 heads x 128 x 2 (keys, values) x 2 bytes = 131072

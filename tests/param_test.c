@@ -254,6 +254,63 @@ static void copies_own_their_strings(void **state)
     kv_params_fini(table, &copy);
 }
 
+/* A table with an item, and what the item has. */
+typedef struct outer_config {
+    long long replaced, own;
+    kv_item item;
+} outer_config;
+
+static const kv_param outer_rows[] = {
+    {"item", KV_ITEM, offsetof(outer_config, item), NULL, 0, 0, NULL, 0, "", "item"},
+    {"own", KV_INT, offsetof(outer_config, own), "1", 0, 0, NULL, 0, "", "own"},
+    {"replaced", KV_INT, offsetof(outer_config, replaced), "2", 0, 0, NULL, KV_PARAM_REPLACED, "",
+     "replaced"},
+    {.name = NULL}};
+static const kv_param inner_rows[] = {
+    {"number", KV_INT, offsetof(outer_config, replaced), "3", 0, 0, NULL, 0, "", "number"},
+    {"said", KV_INT, offsetof(outer_config, own), "4", 0, 0, NULL, KV_PARAM_OUTERMOST, "", "said"},
+    {.name = NULL}};
+
+static outer_config with_item(kv_diag *diag)
+{
+    outer_config c = {0};
+    assert_int_equal(kv_params_default(outer_rows, &c, diag), KV_OK);
+    assert_true(kv_param_absent(&outer_rows[0], &c));
+    assert_false(kv_param_replaced(outer_rows, &outer_rows[2], &c));
+    c.item = (kv_item){.name = "thing", .params = inner_rows, .config_bytes = sizeof c};
+    c.item.config = calloc(1, sizeof c);
+    assert_int_equal(kv_params_default(inner_rows, c.item.config, diag), KV_OK);
+    return c;
+}
+
+static void items_have_settings_of_their_own(void **state)
+{
+    kv_diag diag = {0};
+    outer_config c = with_item(&diag), copy;
+    char *text = kv_param_text(&outer_rows[0], &c), *json = NULL;
+    size_t bytes;
+    assert_string_equal(text, "{\"thing\":{\"number\":3}}");
+    free(text);
+    FILE *out = open_memstream(&json, &bytes);
+    kv_params_json(outer_rows, &c, 0, out);
+    fclose(out);
+    assert_string_equal(json, "{\"item\":{\"thing\":{\"number\":3}},\"own\":1}");
+    free(json);
+    assert_int_equal(kv_params_copy(outer_rows, &c, sizeof c, &copy, &diag), KV_OK);
+    assert_ptr_not_equal(c.item.config, copy.item.config);
+    assert_true(kv_param_equal(&outer_rows[0], &c, &copy));
+    outer_config *inner = copy.item.config;
+    inner->own = 9; /* not the item's to set */
+    assert_true(kv_param_equal(&outer_rows[0], &c, &copy));
+    inner->replaced = 9;
+    assert_false(kv_param_equal(&outer_rows[0], &c, &copy));
+    kv_params_fini(outer_rows, &copy);
+    assert_true(kv_param_absent(&outer_rows[0], &copy));
+    assert_false(kv_param_equal(&outer_rows[0], &c, &copy));
+    assert_int_equal(kv_param_set(&outer_rows[0], &c, "thing", NULL, &diag), KV_ERR_BUG);
+    kv_params_fini(outer_rows, &c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -265,6 +322,7 @@ int main(void)
         cmocka_unit_test(json_strings_are_escaped),
         cmocka_unit_test(presets_set_many_values),
         cmocka_unit_test(copies_own_their_strings),
+        cmocka_unit_test(items_have_settings_of_their_own),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);

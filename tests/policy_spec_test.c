@@ -399,6 +399,139 @@ static void a_prior_needs_a_ranking(void **state)
     kv_point_list_fini(&list);
 }
 
+/* --- Scorers: the policies of every build ------------------------------------------ */
+
+static kv_point_list parse_real(const char *text, kv_err wanted, kv_diag *diag)
+{
+    static const kv_mark mark = {"a.csv", 12, 0};
+    kv_point_list list = {0};
+    kv_err err = kv_policy_parse_text(text, &mark, "", &list, diag);
+    if (err != wanted)
+        fail_msg("%s: %s", text, diag->text);
+    return list;
+}
+
+static void check_label(const char *text, const char *label)
+{
+    kv_diag diag = {0};
+    kv_point_list list = parse_real(text, KV_OK, &diag);
+    char *got = kv_spec_label(&list.point[0]), *params = kv_spec_params_json(&list.point[0]);
+    assert_string_equal(got, label);
+    assert_non_null(params);
+    free(got);
+    free(params);
+    kv_point_list_fini(&list);
+}
+
+static void a_scorer_brings_its_settings(void **state)
+{
+    kv_diag diag = {0};
+    kv_point_list list = parse_real("{adakv: {scorer: {knorm: {sinks: 3, window: 5}}, keep: 0.25, "
+                                    "evict: pool, rounding: ceil}}",
+                                    KV_OK, &diag);
+    char *params = kv_spec_params_json(&list.point[0]), *curve = kv_spec_curve_json(&list.point[0]);
+    assert_string_equal(
+        params, "{\"alpha\":0.2,\"charge_probes\":false,\"evict\":\"pool\",\"interval\":512,"
+                "\"keep\":0.25,\"normalize\":false,\"preset\":\"none\","
+                "\"ratio_arithmetic\":false,\"rounding\":\"ceil\","
+                "\"scorer\":{\"knorm\":{\"preset\":\"none\",\"sinks\":3,\"window\":5}},"
+                "\"window_in_budget\":true}");
+    assert_null(strstr(curve, "keep"));
+    const kv_retention_config *outer = list.point[0].config, *inner = outer->scorer.config;
+    assert_true(inner->keep == 0.25 && inner->evict == KV_POOL && inner->rounding == KV_CEIL);
+    assert_true(outer->sinks_tokens == 3 && outer->window_tokens == 5);
+    free(params);
+    free(curve);
+    kv_point_list_fini(&list);
+    check_label("{adakv: {scorer: knorm, keep: 0.3}}", "adakv over knorm");
+    check_label("{chunkkv: {scorer: {expected_attention: {epsilon: 0.01, future: 64}}, keep: 0.3, "
+                "chunk: 4}}",
+                "chunkkv over (expected_attention future 64; epsilon 0.01), chunk 4");
+    check_label("{adakv: {preset: kvpress, scorer: expected_attention, keep: 0.3}}",
+                "adakv over expected_attention, preset kvpress");
+    check_label("{adakv: {scorer: {criticalkv: {scorer: knorm}}, keep: 0.3}}",
+                "adakv over (criticalkv over knorm)");
+}
+
+static void scorers_make_a_grid_and_copies(void **state)
+{
+    kv_diag diag = {0};
+    kv_point_list list = parse_real("{adakv: {keep: [0.1, 0.2], scorer: [knorm, {keydiff: {anchor: "
+                                    "raw}}, {knorm: {}}]}}",
+                                    KV_OK, &diag);
+    assert_int_equal(list.count, 6);
+    assert_true(kv_spec_same(&list.point[0], &list.point[2]));
+    assert_false(kv_spec_same(&list.point[0], &list.point[1]));
+    assert_int_equal(kv_point_list_add(&list, &list.point[1], 64, &diag), KV_OK);
+    assert_true(kv_spec_same(&list.point[1], &list.point[6]));
+    assert_int_equal(kv_point_list_unique(&list, &diag), KV_OK);
+    assert_int_equal(list.count, 5);
+    kv_point_list_fini(&list);
+}
+
+static void a_preset_is_the_scorers_too(void **state)
+{
+    static const struct {
+        const char *text;
+        int scope, preset;
+    } cases[] = {
+        {"{adakv: {scorer: {tova: {scope: kv_head}}, preset: kvpress, keep: 0.3}}",
+         KV_SCOPE_KV_HEAD, 1},
+        {"{adakv: {preset: kvpress, scorer: tova, keep: 0.3}}", KV_SCOPE_LAYER, 1},
+        {"{adakv: {preset: kvpress, scorer: {tova: {preset: none}}, keep: 0.3}}", KV_SCOPE_LAYER,
+         0},
+        {"{adakv: {preset: kvcache-factory, scorer: tova, keep: 0.3}}", KV_SCOPE_LAYER, 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        kv_diag diag = {0};
+        kv_point_list list = parse_real(cases[i].text, KV_OK, &diag);
+        const kv_retention_config *outer = list.point[0].config, *inner = outer->scorer.config;
+        assert_int_equal(inner->scope, cases[i].scope);
+        assert_int_equal(inner->preset, cases[i].preset);
+        assert_int_equal(inner->window_tokens, cases[i].preset); /* TOVAPress: 1 */
+        assert_int_equal(inner->rounding, outer->rounding);
+        kv_point_list_fini(&list);
+    }
+}
+
+static void wrong_scorers_are_refused(void **state)
+{
+    static const struct {
+        const char *text, *says;
+    } cases[] = {
+        {"{adakv: {scorer: streaming, keep: 0.3}}", "streaming does not rank entries by scores"},
+        {"{adakv: {scorer: corm, keep: 0.3}}", "or kvzip"},
+        {"{adakv: {scorer: topk, keep: 0.3}}", "topk does not rank"},
+        {"{adakv: {scorer: pyramidkv, keep: 0.3}}", "scores of its own"},
+        {"{adakv: {scorer: quest, keep: 0.3}}", "expected one of random, snapkv"},
+        {"{adakv: {scorer: knrm, keep: 0.3}}", "did you mean 'knorm'"},
+        {"{adakv: {scorer: {knorm: {keep: 0.3}}, keep: 0.3}}", "keep is not for a scorer to say"},
+        {"{adakv: {scorer: {l2: {skip_layers: 1}}, keep: 0.3}}", "settings of adakv"},
+        {"{adakv: {scorer: {knorm: {chunk_size: 8}}, keep: 0.3}}", "chunk_size is not for"},
+        {"{adakv: {scorer: {knorm: {sinks: [1, 2]}}, keep: 0.3}}", "list the scorers"},
+        {"{adakv: {scorer: {knorm: {sink: 1}}, keep: 0.3}}", "did you mean 'sinks'"},
+        {"{adakv: {scorer: {knorm: 3}, keep: 0.3}}", "expected a mapping of settings"},
+        {"{adakv: {scorer: ~, keep: 0.3}}", "expected a policy"},
+        {"{adakv: {scorer: knorm, kernel: 5, keep: 0.3}}", "kernel is a setting of the scores"},
+        {"{criticalkv: {scorer: knorm, window: 5, keep: 0.3}}",
+         "window is a setting of the scores"},
+        {"{criticalkv: {scorer: {criticalkv: {scorer: criticalkv}}, keep: 0.3}}", NULL},
+        {"{criticalkv: {scorer: {criticalkv: {scorer: {criticalkv: {scorer: knorm}}}}, keep: 0.3}}",
+         "more than 2 scorers"},
+        {"{adakv: {scorer: {snapkv: {kernel: 4}}, keep: 0.3}}", "expected an odd number"},
+        {"{adakv: {scorer: {knorm: {sinks: 9}}, budget: 8}}", "above the budget of 8"},
+        {"{knorm: {scorer: knorm, keep: 0.3}}", "unknown key 'scorer'"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        kv_diag diag = {0};
+        bool good = cases[i].says == NULL;
+        kv_point_list list = parse_real(cases[i].text, good ? KV_OK : KV_ERR_INPUT, &diag);
+        if (!good && strstr(diag.text, cases[i].says) == NULL)
+            fail_msg("%s: %s", cases[i].text, diag.text);
+        assert_int_equal(list.count, good);
+        kv_point_list_fini(&list);
+    }
+}
+
 static void the_same_point_stays_once(void **state)
 {
     parsed p = parse_good("{snap: {keep: [0.1, 0.2, 0.1, 0.10], chunk_size: [64, whole]}}");
@@ -492,6 +625,10 @@ int main(void)
         cmocka_unit_test(paths_stay_as_written),
         cmocka_unit_test(text_in_a_cell_stands_where_the_cell_is),
         cmocka_unit_test(a_prior_needs_a_ranking),
+        cmocka_unit_test(a_scorer_brings_its_settings),
+        cmocka_unit_test(scorers_make_a_grid_and_copies),
+        cmocka_unit_test(a_preset_is_the_scorers_too),
+        cmocka_unit_test(wrong_scorers_are_refused),
         cmocka_unit_test(the_same_point_stays_once),
         cmocka_unit_test(tables_of_all_policies_are_sound),
         cmocka_unit_test(measured_policies_parse),

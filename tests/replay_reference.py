@@ -119,6 +119,38 @@ def method_policies():
         yield "{finch: {preset: kvpress, keep: %s}}" % keep
 
 
+def scorer_policies():
+    """One policy's scores under another's budget (reference/scorers.py)."""
+    expected = "{expected_attention: {sinks: %d, future: %d, epsilon: 0.01}}"
+    snapkv = "{snapkv: {window: 4, kernel: 3}}"
+    for evict in ("postfill", "chunked"):
+        common = "keep: %s, evict: %s"
+        for i, scorer in enumerate(("knorm", "keydiff", "h2o", "observed_attention", expected % (3, 40), snapkv,
+                                    "{keydiff: {anchor: raw}}", "{criticalkv: {norm: value, scorer: knorm}}",
+                                    "{criticalkv: {scorer: %s}}" % expected % (2, 30))):
+            yield "{adakv: {scorer: %s, %s}}" % (scorer, common % (0.3 + 0.05 * i, evict))
+        for i, scorer in enumerate(("knorm", "h2o", "observed_attention", expected % (3, 40), snapkv)):
+            yield "{criticalkv: {scorer: %s, norm: value, first_stage: 0.3, %s}}" % (
+                scorer, common % (0.3 + 0.1 * i, evict))
+            yield "{chunkkv: {scorer: %s, chunk: 5, %s}}" % (scorer, common % (0.65 - 0.1 * i, evict))
+    for evict in ("pool", "step", "interval", "online"):
+        yield "{criticalkv: {scorer: keydiff, keep: 0.4, evict: %s, interval: 3}}" % evict
+        yield "{chunkkv: {scorer: keydiff, keep: 0.4, chunk: 4, evict: %s, interval: 3}}" % evict
+        yield "{chunkkv: {scorer: {observed_attention: {}}, keep: 0.5, chunk: 6, evict: %s, interval: 3}}" % evict
+    for keep in (0.2, 0.35, 0.6):
+        for scorer in ("knorm", "keydiff", "expected_attention", "observed_attention", "{expected_attention: {epsilon: 0.01}}",
+                       "{snapkv: {window: 8}}", "{criticalkv: {scorer: expected_attention}}"):
+            yield "{adakv: {preset: kvpress, scorer: %s, keep: %s}}" % (scorer, keep)
+        for scorer in ("knorm", "expected_attention", "{snapkv: {window: 8}}"):
+            yield "{criticalkv: {preset: kvpress, scorer: %s, keep: %s}}" % (scorer, keep)
+        for scorer in ("keydiff", "expected_attention", "{snapkv: {window: 8}}"):
+            yield "{chunkkv: {preset: kvpress, chunk: 7, scorer: %s, keep: %s}}" % (scorer, keep)
+    for budget in (12, 25, 41):
+        yield "{adakv: {scorer: knorm, budget: %d}}" % budget
+        yield "{criticalkv: {scorer: knorm, norm: value, budget: %d}}" % budget
+        yield "{chunkkv: {scorer: keydiff, chunk: 4, budget: %d}}" % budget
+
+
 def kvpress_counts():
     """kvpress keeps one entry where its product truncates to none; KVzipPress truncates what leaves."""
     for keep in (0.004, 0.01):
@@ -226,8 +258,8 @@ def compare(policy, chunk, got, sets, want):
 
 def main():
     policies = list(schedule_policies()) + list(preset_policies()) + every_other(
-        method_policies()) + list(kvpress_counts()) + list(kvcache_factory_counts()) + list(
-        finch_chunks()) + list(lazy_layers()) + list(other_policies())
+        method_policies()) + every_other(scorer_policies()) + list(kvpress_counts()) + list(
+        kvcache_factory_counts()) + list(finch_chunks()) + list(lazy_layers()) + list(other_policies())
     examples = ["0000", "0002"]
     print("1..%d" % len(policies))
     with tempfile.TemporaryDirectory() as folder:

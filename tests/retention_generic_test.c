@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * SPDX-FileCopyrightText: The kvsim authors */
-/* What must hold for every registered retention policy, whatever it scores by: nothing comes back,
- * budgets and pins are kept, larger budgets keep supersets where the policy claims so, runs repeat,
- * and no policy recalls more than keeping the best entries of each row would. It does not check
- * that a policy scores as published: see tests/replay_reference.py. */
+/* What must hold for every registered retention policy, whatever it scores by, and for every one
+ * that takes another's scores over every one that can give them: nothing comes back, budgets and
+ * pins are kept, larger budgets keep supersets where the policy claims so, runs repeat, and no
+ * policy recalls more than keeping the best entries of each row would. It does not check that a
+ * policy scores as published: see tests/replay_reference.py. */
 #include "tests/kv_test.h"
 
 #include "policies/retention.h"
+#include "policies/scorer.h"
 #include "sim/replay/replay.h"
 
 enum { TOKENS = 96, MAX_POINTS = 512, LAYERS = 4, KV_HEADS = 4 };
@@ -35,7 +37,9 @@ typedef struct bench {
     int loaded;
 } bench;
 
-static void *make_config(const kv_retention *policy, const char *schedule, const char *keep)
+/* scorer: whose scores the policy takes, then under one chunk size; NULL: its own. */
+static void *make_config(const kv_retention *policy, const kv_retention *scorer,
+                         const char *schedule, const char *keep)
 {
     kv_diag diag = {0};
     void *config = calloc(1, policy->config_bytes);
@@ -51,24 +55,32 @@ static void *make_config(const kv_retention *policy, const char *schedule, const
         if (param != NULL && set[i].value != NULL && !is_budget)
             assert_int_equal(kv_param_set(param, config, set[i].value, NULL, &diag), KV_OK);
     }
+    if (scorer != NULL) {
+        kv_item *item = &((kv_retention_config *)config)->scorer;
+        *item = kv_scorer_item(scorer);
+        item->config = make_config(scorer, NULL, schedule, keep);
+        kv_scorer_settle(policy->params, config);
+    }
     return config;
 }
 
-static void add_points(bench *b, const kv_retention *policy)
+static void add_points(bench *b, const kv_retention *policy, const kv_retention *scorer)
 {
     bool schedule = kv_param_find(policy->params, "evict") != NULL;
     bool keep = kv_param_find(policy->params, "keep") != NULL;
-    for (int c = kv_is_under_valgrind() ? CHUNKS - 1 : 0; c < CHUNKS; c++)
+    int first = kv_is_under_valgrind() ? CHUNKS - 1 : 0;
+    for (int c = scorer != NULL ? 1 : first; c < (scorer != NULL ? 2 : CHUNKS); c++)
         for (int s = 0; s < (schedule ? SCHEDULES : 1); s++)
             for (int k = 0; k < (keep ? KEEPS : 1); k++) {
                 assert_true(b->points < MAX_POINTS);
                 point_state *p = &b->point[b->points++];
                 p->schedule = schedule ? s : -1;
                 p->keep = keep ? k : -1;
-                p->replay = (kv_replay_point){.policy = policy,
-                                              .config = make_config(policy, schedules[s], keeps[k]),
-                                              .directory = "",
-                                              .chunk_tokens = chunks[c]};
+                p->replay =
+                    (kv_replay_point){.policy = policy,
+                                      .config = make_config(policy, scorer, schedules[s], keeps[k]),
+                                      .directory = "",
+                                      .chunk_tokens = chunks[c]};
             }
 }
 
@@ -177,8 +189,8 @@ static void check_nested(const bench *b)
         const point_state *small = &b->point[i - 1], *large = &b->point[i];
         const kv_retention *policy = large->replay.policy;
         bool score_sees_past = large->schedule != KV_POSTFILL;
-        if (!(policy->claims & KV_NESTED) || large->keep <= 0 || score_sees_past ||
-            (policy->nested && !policy->nested(large->replay.config)))
+        if (large->keep <= 0 || score_sees_past ||
+            !kv_retention_nested(policy, large->replay.config))
             continue;
         for (int l = 0; l < LAYERS; l++)
             for (int h = 0; h < KV_HEADS; h++)
@@ -303,39 +315,73 @@ static void check_alone(const bench *all, const kv_replay_result *together)
     }
 }
 
-static void every_policy(void **state)
+static void open_trace(bench *b)
 {
     kv_diag diag = {0};
     char path[1024];
-    static bench b;
     snprintf(path, sizeof path, "%s/tests/data/tiny.h5", getenv("srcdir"));
-    assert_int_equal(kv_attention_open(path, &b.trace, &diag), KV_OK);
-    b.example = kv_attention_example(b.trace, 0);
-    assert_true(b.example->total_tokens <= TOKENS);
-    for (const kv_retention *const *p = kv_retention_all(); *p != NULL; p++) {
-        kv_replay_result first, second;
-        b.points = 0;
-        b.policy = (*p)->name;
-        add_points(&b, *p);
-        run(&b, &first);
-        check_nested(&b);
-        run(&b, &second);
-        size_t records = (size_t)first.points * (1 + (size_t)first.turns);
-        assert_memory_equal(first.record, second.record, records * sizeof(kv_record));
-        check_recall(&b, &first);
-        if (!kv_is_under_valgrind()) /* minutes there */
-            check_alone(&b, &first);
-        kv_replay_result_fini(&first);
-        kv_replay_result_fini(&second);
-        for (int i = 0; i < b.points; i++)
-            free((void *)b.point[i].replay.config);
+    assert_int_equal(kv_attention_open(path, &b->trace, &diag), KV_OK);
+    b->example = kv_attention_example(b->trace, 0);
+    assert_true(b->example->total_tokens <= TOKENS);
+}
+
+static void check_policy(bench *b, const kv_retention *policy, const kv_retention *scorer)
+{
+    kv_replay_result first, second;
+    b->points = 0;
+    static char name[64];
+    snprintf(name, sizeof name, "%s%s%s", policy->name, scorer != NULL ? " over " : "",
+             scorer != NULL ? scorer->name : "");
+    b->policy = name;
+    add_points(b, policy, scorer);
+    run(b, &first);
+    check_nested(b);
+    run(b, &second);
+    size_t records = (size_t)first.points * (1 + (size_t)first.turns);
+    assert_memory_equal(first.record, second.record, records * sizeof(kv_record));
+    check_recall(b, &first);
+    if (!kv_is_under_valgrind()) /* minutes there */
+        check_alone(b, &first);
+    kv_replay_result_fini(&first);
+    kv_replay_result_fini(&second);
+    for (int i = 0; i < b->points; i++) {
+        void *config = (void *)b->point[i].replay.config;
+        kv_params_fini(policy->params, config);
+        free(config);
     }
+}
+
+static void every_policy(void **state)
+{
+    static bench b;
+    open_trace(&b);
+    for (const kv_retention *const *p = kv_retention_all(); *p != NULL; p++)
+        check_policy(&b, *p, NULL);
+    kv_attention_close(b.trace);
+}
+
+/* Under valgrind each scorer once. */
+static void every_scorer(void **state)
+{
+    static bench b;
+    int pairs = 0;
+    open_trace(&b);
+    for (const kv_retention *const *p = kv_retention_all(); *p != NULL; p++)
+        for (const kv_retention *const *s = kv_retention_all(); *s != NULL; s++) {
+            if (kv_param_find((*p)->params, "scorer") == NULL || !kv_scorer_can(*s))
+                continue;
+            if (!kv_is_under_valgrind() || pairs % 5 == 0)
+                check_policy(&b, *p, *s);
+            pairs++;
+        }
+    assert_true(pairs > 0);
     kv_attention_close(b.trace);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_policy)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_policy),
+                                       cmocka_unit_test(every_scorer)};
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

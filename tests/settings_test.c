@@ -75,6 +75,8 @@ static const struct {
     {"", "rope_theta", "0|20"},
     {"", "start_layer", "0|2"},
     {"dynamickv", "most", "1|1.1|5"},
+    {"", "scorer",
+     "knorm, window: , sinks: , kernel: |{keydiff: {sinks: 3}}, window: , sinks: , kernel: "},
 };
 
 /* What a policy stands beside, and when entries leave. */

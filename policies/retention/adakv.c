@@ -4,6 +4,7 @@
 
 #include "policies/retention.h"
 #include "policies/retention_params.h"
+#include "policies/scorer.h"
 #include "policies/scoring.h"
 
 #include <math.h>
@@ -29,6 +30,7 @@ static const kv_preset presets[] = {
     {.name = NULL}};
 
 static const kv_param params[] = {
+    KV_ROW_SCORER,
     KV_ROWS_WINDOW_SCORE("64", "5", "avg"),
     {.name = "alpha",
      .type = KV_REAL,
@@ -135,11 +137,11 @@ static kv_err check(const void *config, const kv_mark *mark, kv_diag *diag)
     return KV_OK;
 }
 
-/* How heads' scores are weighted depends on the budget. */
+/* How heads' scores are weighted depends on the budget, and so may what competes. */
 static bool nested(const void *config)
 {
     const adakv_config *c = config;
-    return c->base.preset != KVCACHE_FACTORY || !c->normalize;
+    return (c->base.preset != KVCACHE_FACTORY || !c->normalize) && kv_scorer_ignores_budget(config);
 }
 
 /* Heads of a layer share one budget. */
@@ -155,6 +157,6 @@ KV_RETENTION_DEFINE(adakv) = {
     .claims = KV_NESTED,
     .check = check,
     .nested = nested,
-    .score = kv_score_window,
+    .score = kv_scorer_score,
     .allocate = allocate,
 };

@@ -4,6 +4,7 @@
 
 #include "policies/retention.h"
 #include "policies/retention_params.h"
+#include "policies/scorer.h"
 #include "policies/scoring.h"
 
 #include <math.h>
@@ -43,35 +44,16 @@ static long long quota(const void *config, const kv_quota_query *query)
     return tokens < query->candidates ? tokens : query->candidates;
 }
 
-/* Sum over all KV heads of their window scores, the window's own set above them all. */
-static void sum_heads(const kv_event *event, double *out)
-{
-    double best = 0, *one = event->view->work + 2 * (size_t)event->view->example->total_tokens;
-    int kv_heads = event->view->shape->kv_heads;
-    kv_event head = *event;
-    head.scored = kv_score_before_window(event);
-    memset(out, 0, (size_t)event->candidates * sizeof *out);
-    for (head.kv_head = 0; head.kv_head < kv_heads; head.kv_head++) {
-        kv_score_window(&head, one);
-        for (int k = 0; k < head.scored; k++) {
-            out[k] += one[k];
-            best = fmax(best, one[k]);
-        }
-    }
-    for (int k = head.scored; k < event->candidates; k++)
-        out[k] = kv_heads * (best + 1);
-}
-
 /* A token is worth what its chunk is on average; the last chunk may be short. */
 static void score(const kv_event *event, double *out)
 {
     int length = (int)((const chunkkv_config *)event->config)->chunk_tokens;
     int n = event->candidates;
     if (n < length) {
-        kv_score_window_padded(event, out);
+        kv_scorer_score_padded(event, out);
         return;
     }
-    sum_heads(event, out);
+    kv_scorer_sum_padded(event, out);
     for (int first = 0; first < n; first += length) {
         int end = first + length < n ? first + length : n;
         double sum = 0;
@@ -110,6 +92,7 @@ KV_RETENTION_DEFINE(chunkkv) = {
     .presets = presets,
     .needs = KV_NEEDS_OBSERVERS,
     .claims = KV_NESTED,
+    .nested = kv_scorer_ignores_budget,
     .observers = kv_padded_observers,
     .quota = quota,
     .pins = kv_pins_none, /* the window is safe by its score */

@@ -4,6 +4,7 @@
 
 #include "policies/retention.h"
 #include "policies/retention_params.h"
+#include "policies/scorer.h"
 #include "policies/scoring.h"
 
 #include <math.h>
@@ -71,7 +72,7 @@ static void score(const kv_event *event, double *out)
     bool own = c->padded.base.evict == KV_CHUNKED || c->padded.base.evict == KV_PATCHED;
     int n = own ? event->candidates : example->prompt_tokens;
     double *first = event->view->work + 2 * (size_t)example->total_tokens;
-    kv_score_window_padded(event, out);
+    kv_scorer_score_padded(event, out);
     memcpy(first, out, (size_t)event->scored * sizeof *out);
     kv_score_pin_best(first, event->scored,
                       kv_quota_share(&c->padded.base, n * c->first_stage,

@@ -5,6 +5,7 @@
 #include "policies/pool.h"
 #include "policies/retention.h"
 #include "policies/retention_params.h"
+#include "policies/scorer.h"
 #include "policies/scoring.h"
 
 #include <math.h>
@@ -59,5 +60,5 @@ KV_RETENTION_DEFINE(dynamickv) = {
     .enter = enter,
     .leave = kv_pool_memo_free,
     .quota = kv_pool_memo_quota,
-    .score = kv_score_window,
+    .score = kv_scorer_score,
 };

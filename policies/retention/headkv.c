@@ -5,6 +5,7 @@
 #include "policies/head_mask.h"
 #include "policies/retention.h"
 #include "policies/retention_params.h"
+#include "policies/scorer.h"
 #include "policies/scoring.h"
 
 #include <math.h>
@@ -28,6 +29,7 @@ static const kv_preset presets[] = {
     {.name = NULL}};
 
 static const kv_param params[] = {
+    KV_ROW_SCORER,
     KV_ROWS_WINDOW_SCORE("64", "5", "avg"),
     KV_ROW_HEADS,
     KV_ROW_OF_CHOICE(headkv_config, "per", per, "query_head", per_names,
@@ -144,7 +146,7 @@ KV_RETENTION_DEFINE(headkv) = {
     .prepare = prepare,
     .release = release,
     .quota = quota,
-    .score = kv_score_window,
+    .score = kv_scorer_score,
     .file = "heads, a file with the importance of each head",
     .counts_only = counts_only,
 };

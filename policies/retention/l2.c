@@ -22,10 +22,10 @@ static const kv_preset presets[] = {
 
 static const kv_param params[] = {
     KV_ROWS_PLAIN_SCORE("postfill"),
-    KV_ROW_OF_COUNT(l2_config, "skip_layers", skip_layers, "2", 0, "layers",
-                    "lowest layers that keep everything"),
-    KV_ROW_OF_COUNT(l2_config, "prune_after", prune_after_tokens, "0", 0, "tokens",
-                    "a head with fewer entries than this keeps them all"),
+    KV_ROW_OF(l2_config, "skip_layers", KV_INT, skip_layers, "2", 0, INFINITY, NULL,
+              KV_PARAM_OUTERMOST, "layers", "lowest layers that keep everything"),
+    KV_ROW_OF(l2_config, "prune_after", KV_INT, prune_after_tokens, "0", 0, INFINITY, NULL,
+              KV_PARAM_OUTERMOST, "tokens", "a head with fewer entries than this keeps them all"),
     KV_ROW_PRESET(preset_names), KV_ROW_END};
 
 static long long quota(const void *config, const kv_quota_query *query)

@@ -4,6 +4,7 @@
 
 #include "policies/retention.h"
 #include "policies/retention_params.h"
+#include "policies/scorer.h"
 #include "policies/scoring.h"
 
 #include <math.h>
@@ -31,8 +32,8 @@ static const kv_preset presets[] = {
      "PyramidKV of MInference: integer slope"},
     {.name = NULL}};
 
-static const kv_param params[] = {KV_ROWS_WINDOW_SCORE("64", "5", "avg"), KV_ROW_BETA("2"),
-                                  KV_ROW_PRESET(preset_names), KV_ROW_END};
+static const kv_param params[] = {KV_ROW_SCORER, KV_ROWS_WINDOW_SCORE("64", "5", "avg"),
+                                  KV_ROW_BETA("2"), KV_ROW_PRESET(preset_names), KV_ROW_END};
 
 /* What the budget is a share of. A total budget is one of the prompt, however few entries compete.
  */
@@ -139,5 +140,5 @@ KV_RETENTION_DEFINE(pyramidkv) = {
     .check = check,
     .nested = nested,
     .quota = quota,
-    .score = kv_score_window,
+    .score = kv_scorer_score,
 };

@@ -40,7 +40,13 @@ static bool is_text(const kv_param *param)
 
 static bool is_number(const kv_param *param)
 {
-    return !is_text(param) && param->type != KV_BOOL && param->type != KV_CHOICE;
+    return !is_text(param) && param->type != KV_BOOL && param->type != KV_CHOICE &&
+           param->type != KV_ITEM;
+}
+
+static const kv_item *item_in(const kv_param *param, const void *config)
+{
+    return field_in(param, config);
 }
 
 static bool is_real(const kv_param *param)
@@ -72,8 +78,20 @@ bool kv_param_absent(const kv_param *param, const void *config)
 {
     if (is_text(param))
         return *(char *const *)field_in(param, config) == NULL;
+    if (param->type == KV_ITEM)
+        return item_in(param, config)->name == NULL;
     return is_number(param) && param->fallback == NULL &&
            !in_bounds(param, number_get(param, config));
+}
+
+bool kv_param_replaced(const kv_param *table, const kv_param *param, const void *config)
+{
+    if (!(param->flags & KV_PARAM_REPLACED))
+        return false;
+    for (const kv_param *p = table; p->name != NULL; p++)
+        if (p->type == KV_ITEM && !kv_param_absent(p, config))
+            return true;
+    return false;
 }
 
 /* --- Words ----------------------------------------------------------------------------------- */
@@ -148,6 +166,7 @@ void kv_param_expects(const kv_param *param, char *out, size_t out_bytes)
         [KV_RATE] = "a rate with a unit, like 64GB/s,",
         [KV_DURATION] = "a time with a unit, like 5us,",
         [KV_CHUNK] = "`whole` or a whole number",
+        [KV_ITEM] = "a name, or a mapping {name: settings}",
     };
     words w = {out, out_bytes, 0};
     out[0] = '\0';
@@ -271,6 +290,8 @@ kv_err kv_param_set(const kv_param *param, void *config, const char *text, const
             return wrong(param, text, mark, diag);
         return set_string(field, text, diag);
     }
+    if (param->type == KV_ITEM)
+        return kv_fail(diag, KV_ERR_BUG, mark, "%s is an item, which text cannot set", param->name);
     if (param->type != KV_BOOL)
         return set_number(param, field, text, mark, diag);
     if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0)
@@ -332,34 +353,88 @@ kv_err kv_params_preset(const kv_param *table, const kv_preset *preset, void *co
     return err;
 }
 
+static kv_err copy_item(const kv_item *from, kv_item *to, kv_diag *diag)
+{
+    void *config = calloc(1, from->config_bytes);
+    if (config == NULL)
+        return kv_fail_memory(diag);
+    kv_err err = kv_params_copy(from->params, from->config, from->config_bytes, config, diag);
+    if (err != KV_OK) {
+        free(config);
+        return err;
+    }
+    *to = *from;
+    to->config = config;
+    return KV_OK;
+}
+
 kv_err kv_params_copy(const kv_param *table, const void *config, size_t bytes, void *copy,
                       kv_diag *diag)
 {
+    kv_err err = KV_OK;
     memcpy(copy, config, bytes);
-    for (const kv_param *p = table; p->name != NULL; p++)
+    for (const kv_param *p = table; p->name != NULL; p++) {
         if (is_text(p))
             *(char **)field_of(p, copy) = NULL;
-    for (const kv_param *p = table; p->name != NULL; p++) {
-        const char *text = is_text(p) ? *(char *const *)field_in(p, config) : NULL;
-        if (text == NULL)
-            continue;
-        kv_err err = set_string(field_of(p, copy), text, diag);
-        if (err != KV_OK) {
-            kv_params_fini(table, copy);
-            return err;
-        }
+        if (p->type == KV_ITEM)
+            *(kv_item *)field_of(p, copy) = (kv_item){0};
     }
-    return KV_OK;
+    for (const kv_param *p = table; p->name != NULL && err == KV_OK; p++) {
+        if (kv_param_absent(p, config))
+            continue;
+        if (is_text(p))
+            err = set_string(field_of(p, copy), *(char *const *)field_in(p, config), diag);
+        else if (p->type == KV_ITEM)
+            err = copy_item(item_in(p, config), field_of(p, copy), diag);
+    }
+    if (err != KV_OK)
+        kv_params_fini(table, copy);
+    return err;
+}
+
+void kv_item_fini(kv_item *item)
+{
+    if (item->config != NULL)
+        kv_params_fini(item->params, item->config);
+    free(item->config);
+    *item = (kv_item){0};
 }
 
 void kv_params_fini(const kv_param *table, void *config)
 {
-    for (const kv_param *p = table; p->name != NULL; p++)
+    for (const kv_param *p = table; p->name != NULL; p++) {
+        if (p->type == KV_ITEM)
+            kv_item_fini(field_of(p, config));
         if (is_text(p)) {
             char **field = field_of(p, config);
             free(*field);
             *field = NULL;
         }
+    }
+}
+
+static size_t field_bytes(const kv_param *param)
+{
+    return param->type == KV_BOOL     ? sizeof(bool)
+           : param->type == KV_CHOICE ? sizeof(int)
+           : is_real(param)           ? sizeof(double)
+                                      : sizeof(long long);
+}
+
+void kv_param_assign(const kv_param *param, const void *from, void *to)
+{
+    if (!is_text(param) && param->type != KV_ITEM)
+        memcpy(field_of(param, to), field_in(param, from), field_bytes(param));
+}
+
+static bool same_item(const kv_item *a, const kv_item *b)
+{
+    if (a->name == NULL || b->name == NULL || a->params != b->params)
+        return a->name == NULL && b->name == NULL;
+    for (const kv_param *p = a->params; p->name != NULL; p++)
+        if (!(p->flags & KV_PARAM_OUTERMOST) && !kv_param_equal(p, a->config, b->config))
+            return false;
+    return true;
 }
 
 bool kv_param_equal(const kv_param *param, const void *a, const void *b)
@@ -369,6 +444,8 @@ bool kv_param_equal(const kv_param *param, const void *a, const void *b)
         const char *s = *(char *const *)x, *t = *(char *const *)y;
         return s == NULL || t == NULL ? s == t : strcmp(s, t) == 0;
     }
+    if (param->type == KV_ITEM)
+        return same_item(x, y);
     if (is_real(param))
         return *(const double *)x == *(const double *)y;
     if (param->type == KV_BOOL)
@@ -398,6 +475,21 @@ static void number_text(const kv_param *param, const void *field, char out[48])
             is_real(param) ? *(const double *)field : (double)*(const long long *)field, out);
 }
 
+/* JSON is YAML. */
+static char *item_text(const kv_param *param, const void *config)
+{
+    char *text = NULL;
+    size_t bytes;
+    FILE *out = open_memstream(&text, &bytes);
+    if (out == NULL)
+        return NULL;
+    kv_param_json(param, config, out);
+    if (fclose(out) == 0)
+        return text;
+    free(text);
+    return NULL;
+}
+
 char *kv_param_text(const kv_param *param, const void *config)
 {
     const void *field = field_in(param, config);
@@ -410,6 +502,8 @@ char *kv_param_text(const kv_param *param, const void *config)
         return strdup(param->choices[*(const int *)field]);
     if (param->type == KV_BOOL)
         return strdup(*(const bool *)field ? "true" : "false");
+    if (param->type == KV_ITEM)
+        return item_text(param, config);
     number_text(param, field, number);
     return strdup(number);
 }
@@ -426,6 +520,13 @@ void kv_param_json(const kv_param *param, const void *config, FILE *out)
         kv_json_string(param->choices[*(const int *)field], out);
     } else if (param->type == KV_BOOL) {
         fputs(*(const bool *)field ? "true" : "false", out);
+    } else if (param->type == KV_ITEM) {
+        const kv_item *item = field;
+        putc('{', out);
+        kv_json_string(item->name, out);
+        putc(':', out);
+        kv_params_json(item->params, item->config, KV_PARAM_OUTERMOST, out);
+        putc('}', out);
     } else {
         number_text(param, field, number);
         bool quoted = units_of(param->type) != NULL || strcmp(number, "whole") == 0;
@@ -470,7 +571,8 @@ void kv_params_json(const kv_param *table, const void *config, unsigned skip_fla
     putc('{', out);
     for (const kv_param *p = next_by_name(table, NULL); p != NULL;
          p = next_by_name(table, p->name)) {
-        if ((p->flags & skip_flags) || kv_param_absent(p, config))
+        if ((p->flags & skip_flags) || kv_param_absent(p, config) ||
+            kv_param_replaced(table, p, config))
             continue;
         fputs(separator, out);
         kv_json_string(p->name, out);

@@ -25,7 +25,9 @@ typedef enum kv_type {
     KV_BYTES,    /* long long bytes; unit needed: B, KB, KiB, MB, MiB, GB, GiB, TB, TiB; >= 0 */
     KV_RATE,     /* double bytes per second; unit needed: B/s ... TiB/s; >= 0 */
     KV_DURATION, /* long long nanoseconds; unit needed: ns, us, ms, s, min, h; >= 0 */
-    KV_CHUNK     /* long long tokens, or `whole`, stored as 0 */
+    KV_CHUNK,    /* long long tokens, or `whole`, stored as 0 */
+    KV_ITEM      /* kv_item, owned by the configuration: a name, or {name: settings}. Who knows the
+                    names parses it (kv_policy_parse); kv_param_set refuses it */
 } kv_type;
 
 enum {
@@ -33,7 +35,12 @@ enum {
     KV_PARAM_REQUIRED = 2, /* no default: must be given */
     KV_PARAM_BUDGET = 4,   /* how much is kept: what a footprint curve runs over */
     KV_PARAM_OPEN_MIN = 8, /* the lower bound itself is not allowed */
-    KV_PARAM_ODD = 16      /* odd numbers only: for the schema; whoever has the setting checks it */
+    KV_PARAM_ODD = 16,     /* odd numbers only: for the schema; whoever has the setting checks it */
+    /* Where the table has a KV_ITEM: what that takes the place of when it is given. */
+    KV_PARAM_REPLACED = 32,
+    /* Within a KV_ITEM: nothing to set there, as it is for what the item is part of to say. */
+    KV_PARAM_OUTERMOST = 64,
+    KV_PARAM_PRESET = 128 /* names one of the presets */
 };
 
 /* One setting. */
@@ -59,13 +66,33 @@ typedef struct kv_preset {
     const char *help;   /* where the values come from */
 } kv_preset;
 
+/* The value of a KV_ITEM: something by its name, with settings of its own. */
+typedef struct kv_item {
+    const char *name;         /* NULL: absent; borrowed, as the next three */
+    const void *of;           /* what has that name */
+    const kv_param *params;   /* its settings */
+    const kv_preset *presets; /* NULL: none */
+    size_t config_bytes;
+    void *config; /* owned; of config_bytes */
+} kv_item;
+
+/* Frees the settings. */
+void kv_item_fini(kv_item *item);
+
 /* The row of that name, or NULL. */
 const kv_param *kv_param_find(const kv_param *table, const char *name);
 
 /* Whether an optional setting was not given. */
 bool kv_param_absent(const kv_param *param, const void *config);
 
-/* Whether two configurations have the same value of one parameter. */
+/* Whether the value of a setting says nothing, as a KV_ITEM of the same table takes its place. */
+bool kv_param_replaced(const kv_param *table, const kv_param *param, const void *config);
+
+/* Copies the value of a setting that owns nothing: no text, no path, no item. */
+void kv_param_assign(const kv_param *param, const void *from, void *to);
+
+/* Whether two configurations have the same value of one parameter. Items are the same if their
+ * names and settings are, those aside that are not theirs to set. */
 bool kv_param_equal(const kv_param *param, const void *a, const void *b);
 
 /* What a value must be, for messages and lists: "a fraction from 0 to 1", "one of avg or max". */
@@ -89,11 +116,11 @@ void kv_param_clear(const kv_param *param, void *config);
 kv_err kv_params_preset(const kv_param *table, const kv_preset *preset, void *config,
                         kv_diag *diag) KV_MUST_USE;
 
-/* Copies a configuration of `bytes` bytes with the strings it owns. */
+/* Copies a configuration of `bytes` bytes with the strings and items it owns. */
 kv_err kv_params_copy(const kv_param *table, const void *config, size_t bytes, void *copy,
                       kv_diag *diag) KV_MUST_USE;
 
-/* Frees the strings that the configuration owns and sets them to NULL. */
+/* Frees the strings and items that the configuration owns; they are absent then. */
 void kv_params_fini(const kv_param *table, void *config);
 
 /* Writes the value of one parameter as JSON: 0.3, true, "avg", "256GiB", null if absent. Numbers
@@ -105,8 +132,9 @@ void kv_param_json(const kv_param *param, const void *config, FILE *out);
 void kv_param_fallback_json(const kv_param *param, FILE *out);
 
 /* Writes a configuration as canonical JSON: {"a":1,"b":"c"}, names in byte order, absent values
- * left out, every number in the fewest digits that read back equal. Parameters that have any of
- * skip_flags are left out (KV_PARAM_BUDGET: what names a curve). */
+ * and those that an item replaces left out, every number in the fewest digits that read back equal.
+ * Parameters that have any of skip_flags are left out (KV_PARAM_BUDGET: what names a curve). An
+ * item is {"name":{settings}}, without those that are not its to set. */
 void kv_params_json(const kv_param *table, const void *config, unsigned skip_flags, FILE *out);
 
 #endif

@@ -6,6 +6,7 @@
 #include "sim/base/json.h"
 #include "sim/command.h"
 #include "sim/listing.h"
+#include "sim/scorer_spec.h"
 
 #include <getopt.h>
 #include <math.h>
@@ -27,6 +28,8 @@ KV_COMMAND_DEFINE(list) = {
 
 /* --- JSON -------------------------------------------------------------------------- */
 
+enum { MOST_SCORERS = 256 };
+
 static void json_text(const char *key, const char *text)
 {
     printf(",\"%s\":", key);
@@ -47,10 +50,10 @@ static void json_bound(const char *key, const kv_param *param, double bound)
 static void json_param(const kv_param *param)
 {
     static const char *const types[] = {
-        [KV_BOOL] = "boolean",    [KV_INT] = "integer",       [KV_REAL] = "real",
-        [KV_CHOICE] = "choice",   [KV_TEXT] = "text",         [KV_PATH] = "path",
-        [KV_BYTES] = "bytes",     [KV_RATE] = "bytes/second", [KV_DURATION] = "duration",
-        [KV_CHUNK] = "chunk size"};
+        [KV_BOOL] = "boolean",     [KV_INT] = "integer",       [KV_REAL] = "real",
+        [KV_CHOICE] = "choice",    [KV_TEXT] = "text",         [KV_PATH] = "path",
+        [KV_BYTES] = "bytes",      [KV_RATE] = "bytes/second", [KV_DURATION] = "duration",
+        [KV_CHUNK] = "chunk size", [KV_ITEM] = "item"};
     fputs("{\"name\":", stdout);
     kv_json_string(param->name, stdout);
     json_text("type", types[param->type]);
@@ -59,11 +62,17 @@ static void json_param(const kv_param *param)
     kv_param_fallback_json(param, stdout);
     json_bound(param->flags & KV_PARAM_OPEN_MIN ? "above" : "minimum", param, param->min);
     json_bound("maximum", param, param->max);
-    if (param->choices != NULL) {
+    const char *names[MOST_SCORERS + 1] = {NULL};
+    const char *const *choices = param->choices;
+    if (param->type == KV_ITEM) {
+        names[kv__scorer_names(names, MOST_SCORERS)] = NULL;
+        choices = names;
+    }
+    if (choices != NULL) {
         fputs(",\"choices\":[", stdout);
-        for (int i = 0; param->choices[i] != NULL; i++) {
+        for (int i = 0; choices[i] != NULL; i++) {
             fputs(i > 0 ? "," : "", stdout);
-            kv_json_string(param->choices[i], stdout);
+            kv_json_string(choices[i], stdout);
         }
         putchar(']');
     }
@@ -114,12 +123,23 @@ static void json_item(const kv_listed *item)
 
 /* --- Text -------------------------------------------------------------------------- */
 
+/* What an item may name. */
+static void print_names(void)
+{
+    const char *names[MOST_SCORERS];
+    int count = kv__scorer_names(names, MOST_SCORERS);
+    for (int i = 0; i < count; i++)
+        printf("%s%s", i == 0 ? ": " : ", ", names[i]);
+}
+
 static void print_param(const kv_param *param)
 {
     char expected[512];
     kv_param_expects(param, expected, sizeof expected);
     printf("  %-18s %s\n", param->name, param->help);
     printf("  %-18s   %s", "", expected);
+    if (param->type == KV_ITEM)
+        print_names();
     if (param->fallback != NULL)
         printf("; default %s", param->fallback);
     else

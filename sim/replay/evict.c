@@ -27,6 +27,7 @@ typedef struct scratch {
     double *score;
     head_event *head; /* [kv_heads] */
     const double **ranked_score;
+    const double **state; /* [kv_heads] of the lane that is asked */
     int *ranked;
     long long *counts;
     int kv_heads;
@@ -57,10 +58,12 @@ kv_err kv__scratch_new(int kv_heads, int tokens, void **out, kv_diag *diag)
     s->present = malloc((size_t)(tokens + 1) * sizeof *s->present);
     s->score = malloc((size_t)(tokens + kv_heads) * sizeof *s->score);
     s->ranked_score = malloc((size_t)kv_heads * sizeof *s->ranked_score);
+    s->state = malloc((size_t)kv_heads * sizeof *s->state);
     s->ranked = malloc((size_t)kv_heads * sizeof *s->ranked);
     s->counts = malloc((size_t)kv_heads * sizeof *s->counts);
     kv_err err = KV_OK;
-    if (!s->head || !s->present || !s->score || !s->ranked_score || !s->ranked || !s->counts)
+    if (!s->head || !s->present || !s->score || !s->ranked_score || !s->state || !s->ranked ||
+        !s->counts)
         err = kv_fail_memory(diag);
     for (int h = 0; h < kv_heads && err == KV_OK; h++)
         err = head_event_init(&s->head[h], tokens, diag);
@@ -92,6 +95,7 @@ void kv__scratch_free(void *opaque)
     free(s->present);
     free(s->score);
     free(s->ranked_score);
+    free(s->state);
     free(s->ranked);
     free(s->counts);
     free(s);
@@ -309,12 +313,13 @@ static void observation_window(const kv__lane *lane, const kv__stage *stage, kv_
     event->restrict_to_chunk = kv__scores_chunk_only(config);
 }
 
-static void score_head(kv__lane *lane, kv__stage *stage, int kv_head, scratch *s)
+static void score_head(kv__lane *lane, kv__stage *stage, int kv_head, scope who, scratch *s)
 {
     const kv__group *group = lane->group;
     head_event *head = &s->head[kv_head];
     int end;
     find_rivals(head, group->budgets, &head->first, &end);
+    kv_quota_query query = make_query(lane, stage, kv_head, who, head->candidates);
     kv_event event = {.view = &stage->view,
                       .config = group->config[0],
                       .plan = group->plan,
@@ -327,7 +332,11 @@ static void score_head(kv__lane *lane, kv__stage *stage, int kv_head, scratch *s
                       .presents = collect_present(lane, &lane->head[kv_head], s->present),
                       .chunk_start = lane->step_start,
                       .chunk_end = lane->step_end,
-                      .state = lane->head[kv_head].state};
+                      .state = lane->head[kv_head].state,
+                      .states = s->state,
+                      .scorer_plan = group->scorer_plan,
+                      .query = &query,
+                      .quota = head->quota[0]};
     event.room = head->quota[0] - pinned_first(head, 0) - pinned_last(head, 0);
     observation_window(lane, stage, &event);
     if (group->policy->score != NULL)
@@ -443,8 +452,10 @@ static kv_err evict_ranked(kv__lane *lane, kv__stage *stage, scope who, scratch 
     for (int h = 0; h < s->kv_heads; h++) {
         collect_candidates(lane, &lane->head[h], who, &s->head[h]);
         memset(s->head[h].level, KV__DEAD, (size_t)s->head[h].candidates);
-        score_head(lane, stage, h, s);
+        s->state[h] = lane->head[h].state;
     }
+    for (int h = 0; h < s->kv_heads; h++)
+        score_head(lane, stage, h, who, s);
     kv_err err = KV_OK;
     for (int b = 0; b < lane->group->budgets; b++) {
         allocate(lane, stage, who, b, s);

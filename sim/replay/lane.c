@@ -63,7 +63,7 @@ static kv_err occupancy_init(kv__occupancy *occupancy, int steps, bool has_bytes
 
 static kv_err head_init(kv__lane_head *head, const kv__group *group, int tokens, kv_diag *diag)
 {
-    size_t doubles = group->policy->state_doubles * (size_t)tokens;
+    size_t doubles = group->scorer.policy->state_doubles * (size_t)tokens;
     head->level = calloc((size_t)group->budgets, sizeof *head->level);
     head->level_of = malloc((size_t)tokens);
     head->state = doubles ? malloc(doubles * sizeof(double)) : NULL;
@@ -77,7 +77,7 @@ int kv__observe_end(const kv__group *group, const kv_example *example)
     const kv_retention_config *config = group->config[0];
     bool decodes =
         config->evict == KV_STEP || config->evict == KV_INTERVAL || config->evict == KV_ONLINE;
-    if (group->policy->observe == NULL)
+    if (group->scorer.policy->observe == NULL)
         return 0;
     return decodes ? example->total_tokens - 1 : example->prompt_tokens;
 }
@@ -85,9 +85,10 @@ int kv__observe_end(const kv__group *group, const kv_example *example)
 /* The first row that the policy is shown. */
 static int observe_first(const kv__group *group, const kv_example *example)
 {
-    if (group->policy->observe == NULL || group->policy->observed_rows == NULL)
+    const kv_scorer *scorer = &group->scorer;
+    if (scorer->policy->observe == NULL || scorer->policy->observed_rows == NULL)
         return 0;
-    long long rows = group->policy->observed_rows(group->config[0]);
+    long long rows = scorer->policy->observed_rows(scorer->config);
     if (rows == 0)
         return example->total_tokens;
     return rows < example->prompt_tokens ? example->prompt_tokens - (int)rows : 0;
@@ -196,7 +197,7 @@ kv_err kv__lane_start_layer(kv__lane *lane, kv__stage *stage, kv_diag *diag)
         head->tail_first = 0;
         if (head->state != NULL)
             memset(head->state, 0,
-                   lane->group->policy->state_doubles * (size_t)tokens * sizeof(double));
+                   lane->group->scorer.policy->state_doubles * (size_t)tokens * sizeof(double));
     }
     kv__pages_clear(&lane->pages);
     lane->step = 0;
@@ -239,7 +240,7 @@ static void observe(kv__lane *lane, kv__stage *stage, int kv_head, int position)
     for (int g = 0; g < group_heads; g++)
         scale[g] = row_scale(lane, head, row[g], position);
     kv_row_event event = {.view = &stage->view,
-                          .config = lane->group->config[0],
+                          .config = lane->group->scorer.config,
                           .kv_head = kv_head,
                           .position = position,
                           .kept = kept->at,
@@ -248,7 +249,7 @@ static void observe(kv__lane *lane, kv__stage *stage, int kv_head, int position)
                           .group_heads = group_heads,
                           .row = row,
                           .scale = scale};
-    lane->group->policy->observe(&event, lane->head[kv_head].state);
+    lane->group->scorer.policy->observe(&event, lane->head[kv_head].state);
 }
 
 void kv__lane_row(kv__lane *lane, kv__stage *stage, int position, int answer)

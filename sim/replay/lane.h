@@ -20,6 +20,8 @@ typedef struct kv__group {
     int parts;
     long long chunk_tokens;
     void *plan;
+    kv_scorer scorer;  /* whose scores count, with the settings of the first point */
+    void *scorer_plan; /* what its `prepare` made; NULL where that is `plan` */
     bool owns_plan;
 } kv__group;
 

@@ -608,10 +608,11 @@ static void finish_occupancy(const kv__occupancy *o, const kv__stage *stage, kv_
     kv__bytes_finish(o, stage, record);
 }
 
-/* Which entries stay is not known, only how many. */
-static bool counts_only(const kv__group *group, int budget)
+/* The plan that quotas go by; without its file a policy has an empty one. */
+static const void *plan_of(const kv__group *group, int budget)
 {
-    return group->policy->counts_only && group->policy->counts_only(group->config[budget]);
+    bool empty = group->policy->counts_only && group->policy->counts_only(group->config[budget]);
+    return empty ? NULL : group->plan;
 }
 
 static kv_counts_rule counts_rule(const kv__group *group, int budget, const kv__stage *stage)
@@ -619,7 +620,7 @@ static kv_counts_rule counts_rule(const kv__group *group, int budget, const kv__
     const kv_shape *shape = &stage->replay->shape;
     return (kv_counts_rule){.policy = group->policy,
                             .config = group->config[budget],
-                            .plan = counts_only(group, budget) ? NULL : group->plan,
+                            .plan = plan_of(group, budget),
                             .layers = shape->layers,
                             .kv_heads = shape->kv_heads,
                             .prompt_tokens = stage->example->prompt_tokens,
@@ -687,7 +688,7 @@ kv_err kv__measure_finish(const kv__lane *lane, int budget, kv__stage *stage, kv
             if (err != KV_OK)
                 return err;
         }
-        if (counts_only(lane->group, budget))
+        if (kv_retention_counts_only(lane->group->policy, lane->group->config[budget]))
             continue;
         finish_rows(tally, stage, slot - 1, &record[slot]);
         finish_percentile(tally, stage, slot - 1, stage->samples, &record[slot]);

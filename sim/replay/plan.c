@@ -21,8 +21,7 @@ static bool shares_ranking(const kv_replay_point *point)
 {
     const kv_retention *policy = point->policy;
     const kv_retention_config *config = point->config;
-    if (point->parts > 0 || !(policy->claims & KV_NESTED) ||
-        (policy->nested && !policy->nested(config)))
+    if (point->parts > 0 || !kv_retention_nested(policy, config))
         return false;
     if (config->evict == KV_POSTFILL)
         return true;
@@ -30,7 +29,8 @@ static bool shares_ranking(const kv_replay_point *point)
         return false;
     if (point->chunk_tokens == 0)
         return true;
-    bool reads_rows = policy->needs & (KV_NEEDS_OBSERVERS | KV_NEEDS_EVERY_ROW);
+    unsigned rows = KV_NEEDS_OBSERVERS | KV_NEEDS_EVERY_ROW;
+    bool reads_rows = kv_retention_needs(policy, config) & rows;
     return !reads_rows || kv__scores_chunk_only(config);
 }
 
@@ -106,10 +106,15 @@ static kv_err add_point(kv_replay *replay, char **keys, const kv_replay_point *p
     group->part = point->part;
     group->parts = point->parts;
     group->chunk_tokens = point->chunk_tokens;
+    group->scorer = kv_retention_scorer(point->policy, point->config);
     kv_err err = group_insert(group, points, index, diag);
     if (err == KV_OK && point->policy->prepare != NULL)
         err = point->policy->prepare(point->config, point->directory, &replay->shape, &group->plan,
                                      diag);
+    bool apart = group->scorer.policy != point->policy && group->scorer.policy->prepare != NULL;
+    if (err == KV_OK && apart)
+        err = group->scorer.policy->prepare(group->scorer.config, point->directory, &replay->shape,
+                                            &group->scorer_plan, diag);
     return err == KV_OK || diag == NULL ? err : kv_fail_from(diag, &point->mark);
 }
 
@@ -150,6 +155,8 @@ void kv_replay_free(kv_replay *replay)
         kv__group *group = &replay->group[g];
         if (group->policy->release != NULL)
             group->policy->release(group->plan);
+        if (group->scorer_plan != NULL && group->scorer.policy->release != NULL)
+            group->scorer.policy->release(group->scorer_plan);
         free(group->config);
         free(group->point);
     }
@@ -167,12 +174,7 @@ int kv_replay_lanes(const kv_replay *replay)
 
 unsigned kv__group_needs(const kv__group *group)
 {
-    const kv_retention *policy = group->policy;
-    unsigned needs = policy->needs | kv__parts_needs(group);
-    if (policy->needs_of != NULL)
-        needs |= policy->needs_of(group->config[0]);
-    bool every_row = policy->observe != NULL && policy->observed_rows == NULL;
-    return every_row ? needs | KV_NEEDS_EVERY_ROW : needs;
+    return kv_retention_needs(group->policy, group->config[0]) | kv__parts_needs(group);
 }
 
 static kv_err refuse(const kv__group *group, const kv_attention *trace, const kv_example *example,
@@ -180,10 +182,12 @@ static kv_err refuse(const kv__group *group, const kv_attention *trace, const kv
 {
     kv_mark mark = {.path = kv_attention_path(trace)};
     const char *who = group ? group->policy->name : "measuring";
+    const char *over = group && group->scorer.policy != group->policy ? " over " : "";
     if (group != NULL && group->parts > 0)
         who = group->part[group->parts - 1].method.name;
-    return kv_fail(diag, KV_ERR_UNSUPPORTED, &mark, "/examples/%s lacks %s, which %s needs: %s",
-                   example->name, what, who, how);
+    return kv_fail(diag, KV_ERR_UNSUPPORTED, &mark, "/examples/%s lacks %s, which %s%s%s needs: %s",
+                   example->name, what, who, over,
+                   over[0] != '\0' ? group->scorer.policy->name : "", how);
 }
 
 typedef struct row_range {
@@ -275,7 +279,7 @@ static kv_err check_sample(const kv__group *group, const kv_attention *trace,
                            const kv_example *example, kv_diag *diag)
 {
     char what[80], how[128];
-    int least = group->policy->least_prompt_rows, rows = 0;
+    int least = group->scorer.policy->least_prompt_rows, rows = 0;
     least = least < example->prompt_tokens ? least : example->prompt_tokens;
     while (rows < example->rows && example->query_pos[rows] < example->prompt_tokens)
         rows++;

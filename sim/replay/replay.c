@@ -52,7 +52,8 @@ static kv_err stage_buffers(kv__stage *stage, kv_diag *diag)
     stage->row_scratch =
         aligned_alloc(LINE_FLOATS * sizeof(float), heads * stage->row_stride * sizeof(float));
     stage->view.row_scratch = malloc(tokens * sizeof(float));
-    stage->view.work = malloc(4 * (tokens + (size_t)shape->head_dim) * sizeof(double));
+    stage->view.work =
+        malloc(KV_WORK_DOUBLES * (tokens + (size_t)shape->head_dim) * sizeof(double));
     stage->value = calloc((size_t)shape->kv_heads, sizeof *stage->value);
     stage->full_output = calloc(heads * (size_t)shape->head_dim, sizeof(double));
     stage->full_norm = calloc(heads, sizeof(double));

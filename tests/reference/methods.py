@@ -319,32 +319,35 @@ def rotation(angle, dim):
 
 
 def keep_expected_attention(e):
-    p, ex, out = e.pol, e.ex, []
+    return [e.choose(h, expected_scores(e, e.pol, h)) for h in e.heads]
+
+
+def expected_scores(e, p, h):
+    """The score of the candidates of a KV head, 0 for sinks."""
+    ex = e.ex
     theta = p.rope_theta or float(ex.attribute("rope_theta"))
     frequency = theta ** (-2 * np.arange(ex.D // 2) / ex.D)
     mean_r = sum(rotation(i * frequency, ex.D) for i in range(e.b, e.b + p.future)) / p.future
     end = min(e.b, ex.P)
-    for h in e.heads:
-        keys = e.keys[h]
-        free = keys >= p.sinks
-        k = ex.k[e.layer, h, keys[free]]
-        share = np.zeros(len(k))
-        for qh in e.group(h):
-            plain = np.array([rotation(i * frequency, ex.D).T @ ex.q[e.layer, qh, r]
-                              for r, i in enumerate(ex.query_pos) if p.sinks <= i < end])
-            mu = mean_r @ plain.mean(axis=0)
-            s = k @ mu * ex.scale
-            if p.covariance:
-                sigma = mean_r @ np.cov(plain.T, bias=True) @ mean_r.T
-                s = s + np.einsum("ni,ij,nj->n", k, sigma, k) * ex.scale ** 2 / 2
-            s = np.exp(s - s.max())
-            share += s / s.sum() / ex.g
-        if p.vnorm:
-            share = (share + p.epsilon) * np.linalg.norm(ex.v[e.layer, h, keys[free]], axis=1)
-        score = np.zeros(len(keys))
-        score[free] = share
-        out.append(e.choose(h, score))
-    return out
+    keys = e.keys[h]
+    free = keys >= p.sinks
+    k = ex.k[e.layer, h, keys[free]]
+    share = np.zeros(len(k))
+    for qh in e.group(h):
+        plain = np.array([rotation(i * frequency, ex.D).T @ ex.q[e.layer, qh, r]
+                          for r, i in enumerate(ex.query_pos) if p.sinks <= i < end])
+        mu = mean_r @ plain.mean(axis=0)
+        s = k @ mu * ex.scale
+        if p.covariance:
+            sigma = mean_r @ np.cov(plain.T, bias=True) @ mean_r.T
+            s = s + np.einsum("ni,ij,nj->n", k, sigma, k) * ex.scale ** 2 / 2
+        s = np.exp(s - s.max())
+        share += s / s.sum() / ex.g
+    if p.vnorm:
+        share = (share + p.epsilon) * np.linalg.norm(ex.v[e.layer, h, keys[free]], axis=1)
+    score = np.zeros(len(keys))
+    score[free] = share
+    return score
 
 
 def pooled_counts(e, score, per_layer, total):

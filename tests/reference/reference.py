@@ -21,6 +21,7 @@ import numpy as np
 import yaml
 
 import methods
+import scorers
 
 SINKS_LEFT_OUT = 4      # the "without sinks" recall ignores positions below this
 
@@ -273,7 +274,7 @@ def evict(pol, layer, A, memory, a, b, present):
     """The retained sets (one array of positions per KV head) after the step that appended [a, b)."""
     ex, P = pol.ex, pol.ex.P
     decode, last = a >= P, b == P
-    if pol.name in ("h2o", "observed_attention"):
+    if pol.name in ("h2o", "observed_attention") or scorers.accumulates(pol.p.get("scorer", "")):
         accumulate(pol, A, memory, a, b, present)
 
     if pol.name == "scissorhands" and pol.accumulate:   # rows as they were then, the prompt's last first
@@ -287,6 +288,8 @@ def evict(pol, layer, A, memory, a, b, present):
     if not when[pol.evict] or (layer < pol.skip_layers and pol.name not in methods.DEFAULTS):
         return present
 
+    if "scorer" in pol.p:
+        return scorers.evict(sys.modules[__name__], pol, layer, A, memory, a, b, present)
     if pol.name in methods.DEFAULTS:
         return methods.evict(sys.modules[__name__], pol, layer, A, a, b, present)
     if pol.name in ("streaming", "duo", "prulong"):
