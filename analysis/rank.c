@@ -15,6 +15,8 @@ typedef struct line {
     const kv_curve *curve;             /* of the first task */
     double accuracy, amount, critical; /* means over tasks; NaN: not known in one of them */
     double least;                      /* least amount of its curve, mean over tasks */
+    kv_axis axis;                      /* what it is compared by */
+    bool beyond, reads_beyond;         /* in some task its curve begins beyond the limit */
     int tasks, order;
     bool beaten; /* other settings of the policy do better */
 } line;
@@ -37,15 +39,15 @@ static int by_amount(const void *a, const void *b)
     return (x->footprint > y->footprint) - (x->footprint < y->footprint);
 }
 
-static kv_err track_init(track *out, const kv_curve *curve, kv_diag *diag)
+static kv_err track_init(track *out, const kv_curve *curve, kv_axis axis, kv_diag *diag)
 {
     *out = (track){calloc((size_t)curve->points + 1, sizeof *out->sample), 0};
     if (out->sample == NULL)
         return kv_fail_memory(diag);
     for (int p = 0; p < curve->points; p++)
-        if (!isnan(curve->point[p].amount[curve->saves]))
+        if (!isnan(curve->point[p].amount[axis]))
             out->sample[out->points++] =
-                (kv_sample){curve->point[p].amount[curve->saves], curve->point[p].accuracy};
+                (kv_sample){curve->point[p].amount[axis], curve->point[p].accuracy};
     qsort(out->sample, (size_t)out->points, sizeof *out->sample, by_amount);
     return KV_OK;
 }
@@ -81,14 +83,14 @@ static line *find_line(line *lines, int *count, const kv_curve *curve)
         if (strcmp(lines[i].curve->label, curve->label) == 0 &&
             lines[i].curve->chunk_tokens == curve->chunk_tokens)
             return &lines[i];
-    lines[*count] = (line){.curve = curve, .order = *count};
+    lines[*count] = (line){.curve = curve, .axis = curve->saves, .order = *count};
     return &lines[(*count)++];
 }
 
 static kv_err add_curve(const kv_curve *curve, double limit, line *l, kv_diag *diag)
 {
     track along;
-    kv_err err = track_init(&along, curve, diag);
+    kv_err err = track_init(&along, curve, l->axis, diag);
     if (err != KV_OK)
         return err;
     bool is_full = strcmp(curve->policy, "full") == 0;
@@ -102,10 +104,34 @@ static kv_err add_curve(const kv_curve *curve, double limit, line *l, kv_diag *d
     return KV_OK;
 }
 
+/* Whether no point of the curve is within the limit. */
+static bool is_beyond(const kv_curve *curve, kv_axis axis, double limit)
+{
+    for (int p = 0; p < curve->points; p++)
+        if (curve->point[p].amount[axis] <= limit)
+            return false;
+    return true;
+}
+
+/* What evicts only after the prompt holds all of it until then: over the run its entries never come
+ * down to the limit, though those that decode steps hold, and read, may. */
+static void choose_axes(const kv_curves *curves, double limit, line *lines, int *count)
+{
+    for (int c = 0; c < curves->curves; c++) {
+        line *l = find_line(lines, count, &curves->curve[c]);
+        l->beyond |= is_beyond(&curves->curve[c], l->axis, limit);
+        l->reads_beyond |= is_beyond(&curves->curve[c], KV_AXIS_READS, limit);
+    }
+    for (int i = 0; i < *count; i++)
+        if (lines[i].axis == KV_AXIS_ENTRIES && lines[i].beyond && !lines[i].reads_beyond)
+            lines[i].axis = KV_AXIS_READS;
+}
+
 static kv_err gather(const kv_curves *curves, double limit, line *lines, int *count, kv_diag *diag)
 {
     kv_err err = KV_OK;
     *count = 0;
+    choose_axes(curves, limit, lines, count);
     for (int c = 0; c < curves->curves && err == KV_OK; c++)
         err = add_curve(&curves->curve[c], limit, find_line(lines, count, &curves->curve[c]), diag);
     for (int i = 0; i < *count; i++) {
@@ -167,7 +193,7 @@ static void write_line(const line *l, int rank, bool many_chunks, FILE *out)
     else
         fprintf(out, "%4s", "-");
     write_number(l->accuracy, 1, 10, 3, out);
-    fprintf(out, "%9s", kv_axis_name(l->curve->saves));
+    fprintf(out, "%9s", kv_axis_name(l->axis));
     write_number(isnan(l->accuracy) ? l->least : l->amount, 100, 8, 1, out);
     write_number(l->critical, 100, 10, 1, out);
     fputs("  ", out);
@@ -194,10 +220,11 @@ static void write_head(const kv_curves *curves, double limit, FILE *out)
         "At %g %% of full causal attention, by accuracy (the mean over tasks).\n"
         "Accuracy is %s.\n"
         "Saves: what is compared: the entries in memory, their bytes where they are stored in\n"
-        "fewer, the entries that decode steps read, or the scores of prefill. At: how much of\n"
-        "that, in %%, the accuracy is for; or where a curve begins that does not come down to\n"
-        "the limit. Critical: the least of it that keeps %g x full accuracy. Oracles know what\n"
-        "is yet to come.\n\n"
+        "fewer, the entries that decode steps read (also of what evicts only after the prompt\n"
+        "and so holds more until then), or the scores of prefill. At: how much of that, in %%,\n"
+        "the accuracy is for; or where a curve begins that does not come down to the limit.\n"
+        "Critical: the least of it that keeps %g x full accuracy. Oracles know what is yet to\n"
+        "come.\n\n"
         "%4s%10s%9s%8s%10s  %s\n",
         100 * limit, kv_accuracy_source_text(source),
         curves->curves > 0 && curves->curve[0].has_critical ? curves->curve[0].threshold : 0.9,
