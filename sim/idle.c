@@ -18,6 +18,9 @@ static const struct {
              {NULL, "charge_probes", "evict", "patched", false},
              {"scissorhands", "temperature", "selection", "sample", false},
              {"scissorhands", "seed", "selection", "sample", false},
+             {"nacl", "temperature", "random", "0", true},
+             {"nacl", "seed", "random", "0", true},
+             {"expected_attention", "epsilon", "vnorm", "true", false},
              {"minference", "block", "pattern", "vertical_slash", true},
              {"minference", "blocks", "pattern", "block", false},
              {"minference", "vertical", "pattern", "block", true},
@@ -36,13 +39,15 @@ static bool is_default(const kv_method *method, const kv_param *row, const void 
     return same;
 }
 
-/* Whether a point's other setting is such that the rule's setting does something. */
+/* Whether a point's other setting is such that the rule's setting does something; where there is no
+ * memory to tell, it does. */
 static bool is_busy(const kv_idle_point *point, int rule)
 {
-    const kv_param *other = kv_param_find(point->method.params, rules[rule].other);
-    int choice = *(const int *)((const char *)point->config + other->offset);
-    bool same = strcmp(other->choices[choice], rules[rule].value) == 0;
-    return rules[rule].but ? !same : same;
+    char *value =
+        kv_param_text(kv_param_find(point->method.params, rules[rule].other), point->config);
+    bool same = value != NULL && strcmp(value, rules[rule].value) == 0, known = value != NULL;
+    free(value);
+    return !known || same != rules[rule].but;
 }
 
 static bool is_same_policy(const kv_method *a, const kv_method *b)

@@ -52,7 +52,8 @@ static const struct {
     {"scissorhands", "temperature", "selection: sample, accumulate: false"},
     {"scissorhands", "seed", "selection: sample"},
     {"scissorhands", "decay", "keep: 0.5"},
-    {"h2o", "recent", "window: 0"},
+    {"h2o", "", "recent: "},
+    {"h2o", "recent", "window: "},
     {"simlayerkv", "", "threshold: 0.05"},
     {"topk", "share", "read: "},
     {"minference", "last", "vertical: 36, slash: 1"},
@@ -499,6 +500,11 @@ static void idle_settings_are_told_of(void **state)
                    "minference: block does nothing, as it is for all but pattern: "
                    "vertical_slash\n");
     expect_warning("{minference: {pattern: search, block: 32}}", "");
+    expect_warning("{nacl: {keep: 0.1, random: 0, temperature: 2}}",
+                   "nacl: temperature does nothing, as it is for all but random: 0\n");
+    expect_warning("{expected_attention: {keep: 0.1, epsilon: 1, vnorm: false}}",
+                   "expected_attention: epsilon does nothing, as it is for vnorm: true\n");
+    expect_warning("{expected_attention: {keep: 0.1, epsilon: 1}}", "");
 }
 
 int main(void)

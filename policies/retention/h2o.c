@@ -9,6 +9,7 @@
 #include <math.h>
 #include <string.h>
 
+enum preset { NONE, KVCACHE_FACTORY };
 static const char *const preset_names[] = {"none", "kvcache-factory", NULL};
 static const kv_preset presets[] = {{"kvcache-factory",
                                      "recent=64 evict=postfill rounding=half_even",
@@ -48,6 +49,18 @@ static kv_pins pins(const void *config, const kv_quota_query *query, long long t
                      .last = recent < (double)room ? (int)recent : (int)room};
 }
 
+/* Beside a preset, which has a `recent` of its own, a window simply takes its place. */
+static kv_err check(const void *config, const kv_mark *mark, kv_diag *diag)
+{
+    const kv_retention_config *c = config;
+    if (c->preset == NONE && c->window_tokens > 0 && c->recent >= 0)
+        return kv_fail(
+            diag, KV_ERR_INPUT, mark,
+            "h2o: recent does nothing beside window, which takes its place; expected one "
+            "of them");
+    return KV_OK;
+}
+
 static void score(const kv_event *event, double *out)
 {
     for (int k = 0; k < event->scored; k++)
@@ -66,6 +79,7 @@ KV_RETENTION_DEFINE(h2o) = {
     .needs = KV_NEEDS_EVERY_ROW,
     .claims = KV_NESTED | KV_COUNTS_FIXED | KV_LAYERS_ALIKE,
     .state_doubles = 1,
+    .check = check,
     .quota = quota,
     .pins = pins,
     .score = score,
