@@ -180,6 +180,7 @@ def kvcache_factory_counts():
     for text in ("budget: 3", "budget: 12, evict: step", "keep: 0.3, evict: interval, interval: 2, decay: 0.7"):
         yield "{scissorhands: {preset: kvcache-factory, window: 4, sinks: 3, history: 5, %s}}" % text
     yield "{nacl: {preset: kvcache-factory, random: 0, window: 4, sinks: 3, budget: 6}}"
+    yield "{nacl: {preset: kvcache-factory, random_tokens: 0, window: 4, sinks: 3, budget: 20}}"
 
 
 def finch_chunks():

@@ -58,6 +58,7 @@ static const struct {
     {"topk", "share", "read: "},
     {"minference", "last", "vertical: 36, slash: 1"},
     {"", "group_when", "pooling: avg, group: max"},
+    {"nacl", "", "random: 0.4"},
     {"", "ratio_arithmetic", "rounding: kvpress, keep: 0.1"},
     {"chunkkv", "", "chunk: 6"},
     {"chunkkv", "ratio_arithmetic", "keep: 0.2"},

@@ -10,15 +10,16 @@
 
 typedef struct nacl_config {
     kv_retention_config base;
-    double random;      /* share of what the pins leave of the budget that is drawn */
-    double temperature; /* of the softmax that it is drawn by */
+    double random;           /* share of what the pins leave of the budget that is drawn */
+    double temperature;      /* of the softmax that it is drawn by */
+    long long random_tokens; /* in place of the share; -1: not given */
 } nacl_config;
 
 enum preset { NONE, KVCACHE_FACTORY };
 static const char *const preset_names[] = {"none", "kvcache-factory", NULL};
 static const kv_preset presets[] = {
     {"kvcache-factory", "group=mean evict=postfill rounding=half_even",
-     "its nacl module with suffix proxies; give it its proxy_size and random_budget"},
+     "its nacl module; window is its proxy_size, random_tokens its random_budget"},
     {.name = NULL}};
 
 static const kv_param params[] = {
@@ -29,6 +30,8 @@ static const kv_param params[] = {
     KV_ROW_SINKS("4"),
     KV_ROW_OF_REAL(nacl_config, "random", random, "0.3", 0, 1, "fraction",
                    "share of the budget beside sinks and proxies that is drawn, not ranked"),
+    KV_ROW_OF_COUNT(nacl_config, "random_tokens", random_tokens, NULL, 0, "tokens",
+                    "in place of random: entries that are drawn"),
     KV_ROW_OF_REAL(nacl_config, "temperature", temperature, "1", 1e-9, INFINITY, "",
                    "the draw is by softmax(score / temperature)"),
     KV_ROW_GROUP("mean"),
@@ -47,6 +50,14 @@ static kv_pins pins(const void *config, const kv_quota_query *query, long long t
     return kv_pins_outer(c, query, c->preset == KVCACHE_FACTORY);
 }
 
+/* Of the room beside sinks and proxies. */
+static long long drawn_tokens(const nacl_config *c, long long room)
+{
+    if (c->random_tokens < 0)
+        return (long long)floor(c->random * (double)room + 0.5);
+    return c->random_tokens < room ? c->random_tokens : room;
+}
+
 /* The proxies' attention ranks the most of the budget; the rest is drawn from what remains. */
 static void score(const kv_event *event, double *out)
 {
@@ -58,8 +69,8 @@ static void score(const kv_event *event, double *out)
         out[k] *= rows; /* the proxies' sum, which the temperature is for */
     while (sinks < event->scored && event->candidate[sinks] < c->base.sinks_tokens)
         sinks++;
-    long long ranked = event->room - (long long)floor(c->random * (double)event->room + 0.5);
-    kv_score_pin_best(out + sinks, event->scored - sinks, ranked, scratch);
+    kv_score_pin_best(out + sinks, event->scored - sinks,
+                      event->room - drawn_tokens(c, event->room), scratch);
     kv_score_sample(event, c->temperature, out);
 }
 
