@@ -132,11 +132,12 @@ static const kv_column critical_footprint_columns[] = {
     {"first_crossing", "REAL", "fraction",
      "the crossing nearest the large end: above it the curve stays on its side; NULL unless ok"},
     {"lo", "REAL", "fraction",
-     "lower end of the interval of kv_footprint; status never: the largest footprint seen, a "
-     "bound; NULL: open, below every point"},
+     "lower end of the interval of kv_footprint; status never: of how much is needed at least, "
+     "where "
+     "no resample reaches the target the largest footprint seen; NULL: open, below every point"},
     {"hi", "REAL", "fraction",
-     "upper end; status always: the smallest footprint seen, a bound; NULL: open, above every "
-     "point"},
+     "upper end; status always: of how much is needed at most, where all resamples stay above the "
+     "target the smallest footprint seen; NULL: open, above every point"},
     {"status", "TEXT NOT NULL CHECK (status IN ('ok', 'always', 'never'))", "",
      "ok: the curve crosses; always: every point is above; never: none is"},
     {"kv_footprint_bytes", "REAL", "fraction",

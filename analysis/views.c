@@ -9,7 +9,9 @@
 
 static const kv_column rank_columns[] = {
     {"run_id, task, turn", "", "", "as in critical_footprint"},
-    {"rank", "", "", "1 is the smallest; curves that never reach the target have none"},
+    {"rank", "", "",
+     "1 is the smallest, of curves that always reach the target by the least footprint seen; those "
+     "that never do have none"},
     {"policy, label, chunk_size", "", "", "the curve"},
     {"kv_footprint, lo, hi", "", "fraction", "its critical footprint and interval"},
     {"status, accuracy_source", "", "", "as in critical_footprint"},
@@ -27,7 +29,8 @@ static const kv_column turn_columns[] = {
     {"turns", "", "", "of the task"},
     {"reached", "", "", "turns that reach the target at some budget"},
     {"first_turn, worst_turn", "", "fraction",
-     "critical footprint of turn 1, and the largest; NULL: a turn never reaches the target"},
+     "critical footprint of turn 1, and the largest (a turn that always reaches the target: the "
+     "least footprint seen); NULL: a turn never reaches it"},
     {.name = NULL}};
 
 static const kv_column server_columns[] = {
@@ -75,6 +78,13 @@ static const kv_column front_columns[] = {
     {"answer", "", "", "1: this is what plan_answer says to run"},
     {.name = NULL}};
 
+/* What a row of critical_footprint c needs at most: where its curve always reaches the target the
+ * smallest footprint seen, for `hi` there is the end of an interval and may be open. */
+#define NEED                                                                                       \
+    "CASE c.status WHEN 'always' THEN (SELECT min(p.kv_footprint) FROM footprint_point p WHERE "   \
+    "p.run_id = c.run_id AND p.task = c.task AND p.turn IS c.turn AND p.policy = c.policy AND "    \
+    "p.curve = c.params AND p.chunk_size IS c.chunk_size) ELSE c.kv_footprint END"
+
 const kv_table kv__view_tables[] = {
     {.name = "critical_rank",
      .help = "Which policy needs the least, per task; full and oracles, which are no choice, are "
@@ -82,9 +92,9 @@ const kv_table kv__view_tables[] = {
      .column = rank_columns,
      .rest =
          "SELECT run_id, task, turn, CASE status WHEN 'never' THEN NULL ELSE rank() OVER "
-         "(PARTITION BY run_id, task, turn ORDER BY status = 'never', "
-         "coalesce(kv_footprint, hi)) END AS rank, policy, label, chunk_size, kv_footprint, lo, "
-         "hi, status, accuracy_source FROM critical_footprint WHERE policy <> 'full' AND label NOT "
+         "(PARTITION BY run_id, task, turn ORDER BY status = 'never', need) END AS rank, policy, "
+         "label, chunk_size, kv_footprint, lo, hi, status, accuracy_source FROM (SELECT c.*, " NEED
+         " AS need FROM critical_footprint c) WHERE policy <> 'full' AND label NOT "
          "LIKE '% oracle%' ORDER BY "
          "run_id, task, turn, status = 'never', rank",
      .is_view = true},
@@ -104,9 +114,9 @@ const kv_table kv__view_tables[] = {
      .column = turn_columns,
      .rest =
          "SELECT run_id, task, policy, label, chunk_size, max(turn) AS turns, sum(status <> "
-         "'never') AS reached, max(CASE WHEN turn = 1 AND status <> 'never' THEN "
-         "coalesce(kv_footprint, hi) END) AS first_turn, CASE WHEN sum(status = 'never') = 0 "
-         "THEN max(coalesce(kv_footprint, hi)) END AS worst_turn FROM critical_footprint WHERE "
+         "'never') AS reached, max(CASE WHEN turn = 1 THEN need END) AS "
+         "first_turn, CASE WHEN sum(status = 'never') = 0 THEN max(need) END AS worst_turn FROM "
+         "(SELECT c.*, " NEED " AS need FROM critical_footprint c) WHERE "
          "turn IS NOT NULL AND policy <> 'full' AND label NOT LIKE '% oracle%' GROUP BY run_id, "
          "task, policy, params, "
          "chunk_size ORDER BY run_id, task, worst_turn IS NULL, worst_turn",
