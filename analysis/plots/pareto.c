@@ -38,7 +38,13 @@ typedef struct front {
     char *name, *version, *label[MOST_SERIES];
     bool priced;
     double dearest, most[PANELS]; /* on the axes */
+    double limit[PANELS];         /* NaN: none */
+    bool cut;                     /* some lie beyond the top */
 } front;
+
+/* Latencies far above what is asked for or needed would flatten the rest: of either, so many times.
+ */
+enum { HEADROOM = 4 };
 
 /* --- reading ---------------------------------------------------------------------------------- */
 
@@ -92,14 +98,42 @@ static kv_err read_choices(kv_results *results, front *f, kv_diag *diag)
     return err == KV_END ? KV_OK : err;
 }
 
-/* How far the axes must reach. */
+static kv_err read_limit(kv_results *results, front *f, int panel, kv_diag *diag)
+{
+    sqlite3_stmt *row = NULL;
+    kv_err err = kv__sql_prepare(results,
+                                 "SELECT value FROM plan_limit WHERE run_id = ? AND metric = ? AND "
+                                 "(metric <> 'accuracy' OR text LIKE '%of full')",
+                                 &row, diag);
+    f->limit[panel] = NAN;
+    if (err == KV_OK) {
+        kv__sql_bind(row, 1, "it", f->run_id, panels[panel].limit);
+        err = kv__sql_step(results, row, diag);
+    }
+    if (err == KV_OK)
+        f->limit[panel] = panels[panel].unit * kv__sql_double(row, 0);
+    sqlite3_finalize(row);
+    return err == KV_END ? KV_OK : err;
+}
+
+/* most: of all latencies; least: the worst of those that a configuration comes down to. */
+static void set_top(front *f, int panel, double most, double least)
+{
+    double needed = fmax(least, f->limit[panel]); /* fmax leaves out NaN */
+    f->cut = f->cut || most > HEADROOM * needed;
+    f->most[panel] = fmin(fmax(most, f->limit[panel]), HEADROOM * needed);
+}
+
+/* How far the axes must reach; limits are known. */
 static kv_err read_ranges(kv_results *results, front *f, kv_diag *diag)
 {
     sqlite3_stmt *row = NULL;
     kv_err err = kv__sql_prepare(results,
-                                 "SELECT max(coalesce(cost_per_hour, devices)), max(ttft_p99), "
-                                 "max(tpot_p99) FROM plan_point WHERE run_id = ? AND rate_factor = "
-                                 "1 AND blocks_factor = 1",
+                                 "SELECT max(x), max(t), max(o), max(tl), max(ol) FROM (SELECT "
+                                 "max(coalesce(cost_per_hour, devices)) AS x, max(ttft_p99) AS t, "
+                                 "max(tpot_p99) AS o, min(ttft_p99) AS tl, min(tpot_p99) AS ol "
+                                 "FROM plan_point WHERE run_id = ? AND rate_factor = 1 AND "
+                                 "blocks_factor = 1 GROUP BY choice_id)",
                                  &row, diag);
     if (err == KV_OK) {
         kv__sql_bind(row, 1, "i", f->run_id);
@@ -108,7 +142,8 @@ static kv_err read_ranges(kv_results *results, front *f, kv_diag *diag)
     if (err == KV_OK) {
         f->dearest = fmax(kv__sql_double(row, 0), 0);
         for (int p = 0; p < 2; p++)
-            f->most[p] = fmax(kv__sql_double(row, 1 + p), 0) * panels[p].unit;
+            set_top(f, p, fmax(kv__sql_double(row, 1 + p), 0) * panels[p].unit,
+                    fmax(kv__sql_double(row, 3 + p), 0) * panels[p].unit);
         f->most[2] = 100;
     }
     sqlite3_finalize(row);
@@ -168,26 +203,17 @@ static kv_err write_panel(kv_results *results, const front *f, int panel, kv_she
                           kv_diag *diag)
 {
     FILE *script = sheet->script;
-    sqlite3_stmt *row = NULL;
+    double limit = f->limit[panel];
     kv_err err = write_blocks(results, f, panel, script, diag);
-    if (err == KV_OK)
-        err = kv__sql_prepare(results,
-                              "SELECT value FROM plan_limit WHERE run_id = ? AND metric = ? AND "
-                              "(metric <> 'accuracy' OR text LIKE '%of full')",
-                              &row, diag);
     if (err != KV_OK)
         return err;
-    kv__sql_bind(row, 1, "it", f->run_id, panels[panel].limit);
-    err = kv__sql_step(results, row, diag);
     kv__sheet_panel(sheet, panel, panels[panel].title, f->priced ? "cost per hour" : "devices",
                     panels[panel].label);
-    double limit = err == KV_OK ? panels[panel].unit * kv__sql_double(row, 0) : NAN;
     kv__sheet_x(sheet, panel, 0, 1.05 * f->dearest);
-    kv__sheet_y(sheet, panel, fmax(f->most[panel], limit));
+    kv__sheet_y(sheet, panel, f->most[panel]);
     fputs(panel == 2 ? "set yrange [0:105]\nplot " : "plot ", script);
     if (!isnan(limit))
         fprintf(script, "%.10g with lines lw 1 dt 2 lc rgb '#808080' notitle, ", limit);
-    sqlite3_finalize(row);
     for (int i = 0; i < f->series; i++) {
         fprintf(script, "%s$d%d using 1:2", i > 0 ? ", " : "", i);
         kv__sheet_style(sheet, i, true, true);
@@ -196,7 +222,7 @@ static kv_err write_panel(kv_results *results, const front *f, int panel, kv_she
             ", $f using 1:2 with points pt 6 ps %.3g lw 1.5 lc rgb '#404040' notitle, $a using 1:2 "
             "with points pt 3 ps %.3g lw 2 lc rgb '#000000' notitle\n",
             1.9 * sheet->scale, 2.4 * sheet->scale);
-    return err == KV_END ? KV_OK : err;
+    return KV_OK;
 }
 
 static void list_entries(const front *f, kv_sheet *sheet)
@@ -222,6 +248,8 @@ static kv_err write_pareto(kv_results *results, const kv_plot_options *canvas, F
     kv_err err = read_run(results, canvas, &f, diag);
     if (err == KV_OK)
         err = read_choices(results, &f, diag);
+    for (int p = 0; p < PANELS && err == KV_OK; p++)
+        err = read_limit(results, &f, p, diag);
     if (err == KV_OK)
         err = read_ranges(results, &f, diag);
     if (err == KV_OK) {
@@ -230,10 +258,12 @@ static kv_err write_pareto(kv_results *results, const kv_plot_options *canvas, F
         snprintf(title, sizeof title, "%s: what each configuration costs and gives", f.name);
         snprintf(
             caption, sizeof caption,
-            "Points of a line differ in their replicas. On the front: it keeps all limits, and "
-            "nothing else that does is at least as accurate, as cheap and as fast, and better "
-            "in one. Shown: %d of %lld configurations. kvsim %s, run %lld.",
-            f.series, f.choices, f.version, f.run_id);
+            "Points of a line differ in their replicas: those that were tried, and from the least "
+            "that keep the limits to twice as many, at most 8 more.%s On the front: it keeps all "
+            "limits, and nothing else that does is at least as accurate, as cheap and as fast, and "
+            "better in one. Shown: %d of %lld configurations. kvsim %s, run %lld.",
+            f.cut ? " Latencies far above what is needed lie beyond the top." : "", f.series,
+            f.choices, f.version, f.run_id);
         for (int p = 0; p < PANELS; p++)
             kv__sheet_title(&sheet, panels[p].title);
         kv__sheet_begin(&sheet, PANELS, title, caption);
