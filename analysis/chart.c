@@ -96,6 +96,9 @@ static void write_line(const kv_chart *c, const kv_chart_line *line, FILE *out)
     for (int i = 0; i < line->count; i++)
         fprintf(out, "%s%.1f %.1f", i > 0 ? "L" : "M", x_at(c, line->x[i]), y_at(c, line->y[i]));
     fputs("\"/>\n", out);
+    for (int i = 0; i < line->count && c->dots; i++)
+        fprintf(out, "<circle data-series=\"%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"3\" fill=\"%s\"/>\n",
+                line->series, x_at(c, line->x[i]), y_at(c, line->y[i]), colour_of(line->series));
 }
 
 /* At most one spot in four pixels. */

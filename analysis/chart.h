@@ -5,6 +5,7 @@
 #ifndef KVSIM_ANALYSIS_CHART_H
 #define KVSIM_ANALYSIS_CHART_H
 
+#include <stdbool.h>
 #include <stdio.h>
 
 typedef struct kv_chart_line {
@@ -22,6 +23,7 @@ typedef struct kv_chart {
     const kv_chart_line *line;
     int lines;
     const char *x_unit, *y_unit; /* of values when pointed at */
+    bool dots;                   /* every point is seen, as where lines are of few */
 } kv_chart;
 
 void kv__chart_write(const kv_chart *chart, FILE *out);

@@ -92,7 +92,7 @@ void kv__html_text(FILE *out, const char *text)
 static void write_heading(FILE *out, const kv_html_column *column)
 {
     fprintf(out, "<th scope=\"col\"%s><button type=\"button\"",
-            column->format == 't' ? "" : " class=\"n\"");
+            strchr("tl", column->format) != NULL ? "" : " class=\"n\"");
     if (column->help != NULL) {
         fputs(" title=\"", out);
         kv__html_text(out, column->help);
@@ -128,8 +128,8 @@ static void write_cell(FILE *out, sqlite3_stmt *row, int c, char format)
         write_chunk(out, row, c);
     } else if (sqlite3_column_type(row, c) == SQLITE_NULL) {
         fputs("<td></td>", out);
-    } else if (format == 't') {
-        fputs("<td>", out);
+    } else if (strchr("tl", format) != NULL) {
+        fputs(format == 'l' ? "<td class=\"words\">" : "<td>", out);
         kv__html_text(out, (const char *)sqlite3_column_text(row, c));
         fputs("</td>", out);
     } else {

@@ -156,7 +156,7 @@ def served(path, database, trace):
     found = Page(text)
     assert not [name for name, times in found.ids.items() if times > 1], found.ids
     places = [text.index(f'<section id="{name}">') for name in
-              ("answer", "serving", "timelines", "provenance")]
+              ("answer", "front", "serving", "timelines", "provenance")]
     assert places == sorted(places)
     label, devices = sqlite3.connect(database).execute(
         "SELECT label, devices FROM plan_choice WHERE rank = 1").fetchone()
@@ -180,6 +180,42 @@ def served(path, database, trace):
     most = max(u for _, _, u in first)
     for (y, _), (_, _, used) in zip(memory, first):  # 10 is the top, 174 high, 5 % above the most
         assert abs(y - (10 + 174 * (1 - used / most / 1.05))) < 0.06, (y, used)
+
+
+def front(path, database):
+    """The points of a plan by cost: what its table has at the trace's rate and blocks, but for latencies
+    above four times what is asked for or the worst of what each configuration comes down to."""
+    text = open(path, encoding="utf-8").read()
+    part = text[text.index('<section id="front">'):text.index('<section id="serving">')]
+    connection = sqlite3.connect(database)
+    limits = dict(connection.execute("SELECT metric, value FROM plan_limit"))
+    for chart, (column, unit, name) in zip(part.split("<figure>")[1:], (
+            ("ttft_p99", 1, "s"), ("tpot_p99", 1e3, "ms"), ("accuracy_of_full", 100, "%"))):
+        points = connection.execute(
+            f"SELECT label, p.cost_per_hour, p.{column} FROM plan_point p JOIN plan_choice c ON c.id = choice_id "
+            "WHERE rate_factor = 1 AND blocks_factor = 1").fetchall()
+        least = [min(y for label, _, y in points if label == one) for one in {p[0] for p in points}]
+        top = 4 * max(least + [limits.get(column, 0)]) if column != "accuracy_of_full" else 1
+        wanted = sorted("%s\n%.4g %s at %.4g per hour" % (label, unit * y, name, x)
+                        for label, x, y in points if y <= top)
+        found = sorted(html.unescape(t) for t in re.findall(r"<title>([^<]*)</title>", chart)
+                       if not t.startswith("limit"))
+        assert found == wanted and len(found) > 5, (column, found, wanted)
+        assert chart.count(' r="3"') == len(found) + 2 * ("limit\n" in chart), chart
+
+
+def savings(path, database):
+    """What saves bytes or reads beside entries, in shares of the full cache."""
+    text = open(path, encoding="utf-8").read()
+    table = text[text.index('<table id="savings-table">'):]
+    rows = [re.findall(r"<td[^>]*>([^<]*)</td>", row)
+            for row in table[:table.index("</table>")].split("<tr>")[2:]]
+    share = lambda x: "" if x is None else "%.1f %%" % (100 * x)
+    wanted = sorted([r[0], "%.3f" % r[1]] + [share(x) for x in r[2:]] for r in sqlite3.connect(database).execute(
+        "SELECT task, accuracy, kv_footprint, kv_footprint_bytes, kv_reads, kv_reads_prefill FROM footprint_point "
+        "WHERE turn IS NULL AND policy GLOB '*quest*'"))
+    found = sorted([r[0], *r[2:]] for r in rows)
+    assert len(wanted) > 3 and all(w in found for w in wanted), (wanted, found)
 
 
 def latencies(path, database):

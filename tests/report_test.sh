@@ -5,7 +5,7 @@
 # to the last bit; in a browser, if there is one, buttons hide series and sort tables without an error.
 # Not checked: how a page looks.
 . "$srcdir/tests/tap.sh"
-plan=37
+plan=39
 
 report()
 {
@@ -78,6 +78,10 @@ see join plan.db serving.db || exit 1
 report plan.db -o served.html
 check 'answer, serving and timelines' see served served.html plan.db "$srcdir/examples/requests.csv"
 check 'shares of requests within a latency' see latencies served.html plan.db
+check 'what a plan tried, by cost' see front served.html plan.db
+"$KVSIM" run -q -o shared.db "$srcdir/examples/shared-context.yaml" || exit 1
+report shared.db -o shared.html
+check 'bytes and reads beside entries' see savings shared.html shared.db
 report plan.db --format json --table plan_choice -o plan_choice.json
 check 'a plan as JSON' see exported_json plan_choice.json plan.db plan_choice
 cp plan.db poisoned.db

@@ -96,7 +96,7 @@ static const char front_sql[] =
     "ttft_p99, 1e3 * tpot_p99, accuracy_of_full FROM plan_front WHERE run_id = ?";
 
 static const kv_html_column front_columns[] = {
-    {"configuration", NULL, 't'},
+    {"configuration", NULL, 'l'},
     {"answer", "the cheapest of them", 't'},
     {"replicas", NULL, 'i'},
     {"devices", NULL, 'i'},
@@ -117,12 +117,12 @@ static const char choice_sql[] =
 
 static const kv_html_column choice_columns[] = {
     {"rank", NULL, 'i'},
-    {"configuration", NULL, 't'},
+    {"configuration", NULL, 'l'},
     {"verdict", NULL, 't'},
     {"what binds",
      "the limit that a replica less misses or, if infeasible, that is missed; or why it cannot be "
      "run or judged",
-     't'},
+     'l'},
     {"replicas", NULL, 'i'},
     {"devices", NULL, 'i'},
     {"per hour", "of all devices", 'r'},

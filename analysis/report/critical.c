@@ -152,17 +152,21 @@ static void write_cell(const kv_curve *curve, bool best, FILE *out)
     }
 }
 
+/* attribute: of the cell, with a space before it. */
+static void write_heading(const char *text, const char *attribute, FILE *out)
+{
+    fprintf(out, "<th scope=\"col\"%s><button type=\"button\">", attribute);
+    kv__html_text(out, text);
+    fputs("</button></th>", out);
+}
+
 static void write_table(const kv_figure *figure, FILE *out)
 {
-    fputs("<div class=\"scroll\" tabindex=\"0\"><table id=\"critical-table\"><thead><tr>"
-          "<th scope=\"col\"><button type=\"button\">policy</button></th>"
-          "<th scope=\"col\" class=\"n\"><button type=\"button\">chunk size</button></th>",
-          out);
-    for (int t = 0; t < figure->tasks; t++) {
-        fputs("<th scope=\"col\" class=\"n\"><button type=\"button\">", out);
-        kv__html_text(out, figure->task[t]);
-        fputs("</button></th>", out);
-    }
+    fputs("<div class=\"scroll\" tabindex=\"0\"><table id=\"critical-table\"><thead><tr>", out);
+    write_heading("policy", "", out);
+    write_heading("chunk size", " class=\"n\"", out);
+    for (int t = 0; t < figure->tasks; t++)
+        write_heading(figure->task[t], " class=\"n\"", out);
     fputs("</tr></thead><tbody>\n", out);
     for (int i = 0; i < figure->count; i++) {
         const kv_series *series = &figure->series[i];
@@ -177,6 +181,68 @@ static void write_table(const kv_figure *figure, FILE *out)
         fputs("</tr>\n", out);
     }
     fputs("</tbody></table></div>\n", out);
+}
+
+/* --- what is saved beside entries ------------------------------------------------------------- */
+
+static void write_share(double share, FILE *out)
+{
+    if (isnan(share))
+        fputs("<td></td>", out);
+    else
+        fprintf(out, "<td class=\"n\" data-value=\"%.12g\">%.1f %%</td>", share, 100 * share);
+}
+
+static void write_saving(const kv_curve *curve, const kv_curve_point *point, FILE *out)
+{
+    char chunk[24];
+    fputs("<tr><td>", out);
+    kv__html_text(out, curve->task);
+    fputs("</td><th scope=\"row\">", out);
+    kv__html_text(out, curve->label);
+    if (!isnan(point->keep) && curve->points > 1)
+        fprintf(out, ", keep %g", point->keep);
+    kv_chunk_text(curve->chunk_tokens, chunk);
+    fprintf(out, "</th><td class=\"n\" data-value=\"%g\">%s</td>",
+            curve->chunk_tokens ? (double)curve->chunk_tokens : 1e18, chunk);
+    if (isnan(point->accuracy))
+        fputs("<td></td>", out);
+    else
+        fprintf(out, "<td class=\"n\" data-value=\"%.12g\">%.3f</td>", point->accuracy,
+                point->accuracy);
+    for (int axis = 0; axis < KV_AXES; axis++)
+        write_share(point->amount[axis], out);
+    fputs("</tr>\n", out);
+}
+
+/* A row per point of the curves whose policies save bytes, reads or scores, if there are any: what
+ * they need cannot be said in entries. */
+static void write_savings(const kv_curves *curves, FILE *out)
+{
+    static const char *const headings[] = {"entries", "bytes", "reads", "prefill"};
+    bool any = false;
+    for (int c = 0; c < curves->curves; c++) {
+        const kv_curve *curve = &curves->curve[c];
+        for (int p = 0; p < curve->points && curve->saves != KV_AXIS_ENTRIES; p++) {
+            if (!any) {
+                fputs("<h3>What else is saved</h3>\n<p class=\"soft\">Of the full cache: entries "
+                      "and bytes in memory, entries that decode steps read, scores that prefill "
+                      "computes.</p>\n<div class=\"scroll\" tabindex=\"0\"><table "
+                      "id=\"savings-table\"><thead><tr>",
+                      out);
+                write_heading("task", "", out);
+                write_heading("policy", "", out);
+                write_heading("chunk size", " class=\"n\"", out);
+                write_heading("accuracy", " class=\"n\"", out);
+                for (int axis = 0; axis < KV_AXES; axis++)
+                    write_heading(headings[axis], " class=\"n\"", out);
+                fputs("</tr></thead><tbody>\n", out);
+            }
+            any = true;
+            write_saving(curve, &curve->point[p], out);
+        }
+    }
+    fputs(any ? "</tbody></table></div>\n" : "", out);
 }
 
 static void write_notes(const kv_figure *figure, FILE *out)
@@ -212,6 +278,7 @@ static kv_err write_critical(const kv_report *report, FILE *out, kv_diag *diag)
         fputs("</ul>\n", out);
         write_table(&figure, out);
         write_notes(&figure, out);
+        write_savings(curves, out);
         kv__figure_fini(&figure);
     }
     kv_curves_free(curves);

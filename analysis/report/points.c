@@ -20,7 +20,8 @@ KV_SECTION_DEFINE(points) = {
 #define COLUMNS(table) (int)(sizeof(table) / sizeof(table)[0])
 
 static const char point_sql[] =
-    "SELECT task, label, chunk_size, keep, kv_footprint, kv_peak, attention_recall, "
+    "SELECT task, label, chunk_size, keep, kv_footprint, kv_footprint_bytes, kv_reads, "
+    "kv_reads_prefill, kv_peak, attention_recall, "
     "evidence_recall, output_error, accuracy, accuracy_lo, accuracy_hi, accuracy_source, "
     "n_examples "
     "FROM footprint_point WHERE run_id = ? AND turn IS NULL ORDER BY id";
@@ -63,10 +64,13 @@ static kv_err write_points(const kv_report *report, FILE *out, kv_diag *diag)
 {
     const kv_html_column points[] = {
         {"task", NULL, 't'},
-        {"policy", NULL, 't'},
+        {"policy", NULL, 'l'},
         {"chunk", "tokens prefilled in one step", 'c'},
         {"keep", "fraction that the policy is told to keep", 'r'},
         {"footprint", kv_measure_get(KV_M_FOOTPRINT)->help, 'p'},
+        {"in bytes", kv_measure_get(KV_M_FOOTPRINT_BYTES)->help, 'p'},
+        {"reads", kv_measure_get(KV_M_READS)->help, 'p'},
+        {"prefill", kv_measure_get(KV_M_READS_PREFILL)->help, 'p'},
         {"peak", kv_measure_get(KV_M_PEAK)->help, 'p'},
         {"recall", kv_measure_get(KV_M_RECALL)->help, 'r'},
         {"evidence recall", kv_measure_get(KV_M_EVIDENCE_RECALL)->help, 'r'},
@@ -80,7 +84,7 @@ static kv_err write_points(const kv_report *report, FILE *out, kv_diag *diag)
     static const kv_html_column turns[] = {
         {"task", NULL, 't'},
         {"turn", NULL, 'i'},
-        {"policy", NULL, 't'},
+        {"policy", NULL, 'l'},
         {"chunk", "tokens prefilled in one step", 'c'},
         {"critical footprint", NULL, 'p'},
         {"from", "lower end of its interval", 'p'},

@@ -20,12 +20,13 @@ static const char point_sql[] =
     "SELECT p.number, p.label, chunk_size, completed, rejected, throughput_tok_s, ttft_p50, "
     "ttft_p99, "
     "1e3 * tpot_p50, 1e3 * tpot_p99, e2e_p99, goodput, prefix_hit_ratio, preemptions, "
-    "kv_peak_bytes / kv_capacity_bytes, gpu_busy, cost FROM serving_point p "
+    "kv_peak_bytes / kv_capacity_bytes, gpu_busy, (SELECT avg(accuracy) FROM serving_accuracy a "
+    "WHERE a.point_id = p.id), cost FROM serving_point p "
     "WHERE p.run_id = ?1 ORDER BY p.number";
 
 static const kv_html_column point_columns[] = {
     {"point", "number in the sweep", 'i'},
-    {"server", "its policy and the settings that differ", 't'},
+    {"server", "its policy and the settings that differ", 'l'},
     {"chunk", "tokens of one request in one step", 'c'},
     {"completed", "requests", 'i'},
     {"rejected", "requests that could never be served", 'i'},
@@ -40,6 +41,8 @@ static const kv_html_column point_columns[] = {
     {"preempted", "times that a request lost its memory", 'i'},
     {"peak", "most of the KV cache in use by running requests", 'p'},
     {"busy", "share of the time spent in steps", 'p'},
+    {"accuracy",
+     "of the same policy, settings and chunk size in the attention replay, mean of tasks", 'r'},
     {"cost", "of the whole run", 'r'},
 };
 
