@@ -481,6 +481,34 @@ static bool is_nothing(const kv_curve_filter *filter, const kv_curves *curves)
     return true;
 }
 
+/* What filters might have asked for. */
+static kv_err explain_filter(kv_results *results, long long run_id, kv_diag *diag)
+{
+    kv_mark mark = {kv_results_path(results), 0, 0};
+    sqlite3_stmt *row = NULL;
+    kv_err err = kv__sql_prepare(
+        results,
+        "SELECT group_concat(c, ', '), (SELECT max(turn) FROM footprint_point WHERE run_id = ?1) "
+        "FROM (SELECT DISTINCT coalesce(chunk_size, 'whole') AS c FROM footprint_point WHERE "
+        "run_id = ?1 ORDER BY chunk_size IS NULL, chunk_size)",
+        &row, diag);
+    if (err == KV_OK) {
+        kv__sql_bind(row, 1, "i", run_id);
+        err = kv__sql_step(results, row, diag);
+    }
+    if (err == KV_OK) {
+        char turns[48] = "no turns of their own";
+        if (sqlite3_column_int(row, 1) > 0)
+            snprintf(turns, sizeof turns, "turns up to %d", sqlite3_column_int(row, 1));
+        err = kv_fail(diag, KV_ERR_INPUT, &mark,
+                      "run %lld has no curve of the given task, policy, chunk size and turn "
+                      "together; there are the chunk sizes %.400s and %s",
+                      run_id, sqlite3_column_text(row, 0), turns);
+    }
+    sqlite3_finalize(row);
+    return err;
+}
+
 static kv_err explain_nothing(kv_results *results, const kv_curve_filter *filter, kv_curves *curves,
                               kv_diag *diag)
 {
@@ -495,13 +523,16 @@ static kv_err explain_nothing(kv_results *results, const kv_curve_filter *filter
         return kv_fail(diag, KV_ERR_INPUT, &mark,
                        "run %lld has no points yet; finish it with `kvsim run --resume`",
                        curves->run_id);
-    if (points == 0)
-        return kv_fail(diag, KV_ERR_INPUT, &mark, "run %lld has no footprint points",
-                       curves->run_id);
-    return kv_fail(diag, KV_ERR_INPUT, &mark,
-                   "run %lld has no curve of the given task, policy, "
-                   "chunk size and turn",
-                   curves->run_id);
+    if (points > 0)
+        return explain_filter(results, curves->run_id, diag);
+    err = kv__sql_number(results, 0, &points, diag, "SELECT max(run_id) FROM footprint_point", "");
+    if (err != KV_OK)
+        return err;
+    char other[64] = "";
+    if (points > 0)
+        snprintf(other, sizeof other, "; run %lld has: --run %lld", points, points);
+    return kv_fail(diag, KV_ERR_INPUT, &mark, "run %lld has no footprint points%s", curves->run_id,
+                   other);
 }
 
 kv_err kv_curves_load(kv_results *results, const kv_curve_filter *filter, kv_curves **out,

@@ -249,6 +249,16 @@ static void give_reference_looks(kv_figure *figure)
         }
 }
 
+int kv__figure_open_point(const kv_figure *figure, int series)
+{
+    enum { OPEN = POINTS / 2 }; /* of point_types, the second half */
+    int oracles = 0;
+    for (int i = 0; i < series; i++)
+        oracles += figure->series[i].oracle;
+    return figure->series[series].oracle ? point_types[OPEN + oracles % OPEN]
+                                         : figure->series[series].point;
+}
+
 static bool has_oracle(const kv_figure *figure)
 {
     for (int i = 0; i < figure->count; i++)

@@ -54,6 +54,9 @@ const char *kv__figure_colour(int colour);
 int kv__figure_point(int series);
 int kv__figure_dash(int series);
 
+/* The point type of a series where crosses mean something else: open shapes stand for oracles. */
+int kv__figure_open_point(const kv_figure *figure, int series);
+
 /* The weakest accuracy_source among its curves. */
 const char *kv__figure_source(const kv_figure *figure);
 

@@ -80,10 +80,12 @@ static kv_err read_points(kv_results *results, const kv_plot_options *options, c
     sqlite3_free(sql);
     if (err == KV_OK)
         kv__sql_bind(rows, 1, "i", out->run_id);
-    while (err == KV_OK && (err = kv__sql_step(results, rows, diag)) == KV_OK)
+    while (err == KV_OK && (err = kv__sql_step(results, rows, diag)) == KV_OK) {
+        out->unfiltered++;
         if (passes(options, (const char *)sqlite3_column_text(rows, 1),
                    sqlite3_column_int64(rows, 3), sqlite3_column_int64(rows, 8)))
             err = add(out, rows, diag);
+    }
     sqlite3_finalize(rows);
     return err == KV_END ? KV_OK : err;
 }
@@ -97,6 +99,30 @@ kv_err kv__serving_list_load(kv_results *results, const kv_plot_options *options
         err = read_points(results, options, having, out, diag);
     if (err != KV_OK)
         kv__serving_list_fini(out);
+    return err;
+}
+
+kv_err kv__serving_list_nothing(kv_results *results, const kv_serving_list *list, kv_diag *diag)
+{
+    kv_mark mark = {kv_results_path(results), 0, 0};
+    sqlite3_stmt *row = NULL;
+    kv_err err = kv__sql_prepare(results,
+                                 "SELECT group_concat(DISTINCT policy), group_concat(DISTINCT "
+                                 "coalesce(chunk_size, 'whole')), max(number) FROM serving_point "
+                                 "WHERE run_id = ?",
+                                 &row, diag);
+    if (err == KV_OK) {
+        kv__sql_bind(row, 1, "i", list->run_id);
+        err = kv__sql_step(results, row, diag);
+    }
+    if (err == KV_OK)
+        err =
+            kv_fail(diag, KV_ERR_INPUT, &mark,
+                    "run %lld has no such point of the given policy, chunk size and number; there "
+                    "are the policies %.300s, chunk sizes %.200s and points 0 to %lld",
+                    list->run_id, sqlite3_column_text(row, 0), sqlite3_column_text(row, 1),
+                    (long long)sqlite3_column_int64(row, 2));
+    sqlite3_finalize(row);
     return err;
 }
 

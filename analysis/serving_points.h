@@ -21,12 +21,16 @@ typedef struct kv_serving_list {
     bool finished;
     kv_serving_item *item; /* in the order of the sweep */
     int items;
+    int unfiltered; /* points there are whatever the options say */
 } kv_serving_list;
 
 /* Reads the points that pass the options' run, policies, chunk sizes and point. `having` narrows
  * them further: an SQL condition on serving_point p, NULL: none. No point is no error here. */
 kv_err kv__serving_list_load(kv_results *results, const kv_plot_options *options,
                              const char *having, kv_serving_list *out, kv_diag *diag) KV_MUST_USE;
+/* An error that says which policies, chunk sizes and points the options could have asked for. */
+kv_err kv__serving_list_nothing(kv_results *results, const kv_serving_list *list,
+                                kv_diag *diag) KV_MUST_USE;
 void kv__serving_list_fini(kv_serving_list *list);
 
 /* One step of a latency's cumulative share. */

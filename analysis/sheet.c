@@ -81,6 +81,33 @@ void kv__sheet_style(const kv_sheet *sheet, int number, bool line, bool point)
     fputs(" notitle", sheet->script);
 }
 
+void kv__sheet_look(kv_sheet *sheet, const char *text, const kv_look *look)
+{
+    kv_sheet_entry *entry = kv__sheet_entry(sheet, text);
+    const char *colour = kv__figure_colour(look->colour);
+    if (entry == NULL)
+        return;
+    snprintf(entry->line, sizeof entry->line, "lines lw 2 dt %d lc rgb '%s'", look->dash, colour);
+    snprintf(entry->point, sizeof entry->point, "points pt %d ps %.3g lc rgb '%s'", look->point,
+             0.8 * sheet->scale, colour);
+}
+
+void kv__sheet_look_style(const kv_sheet *sheet, const kv_look *look)
+{
+    fprintf(sheet->script, " with linespoints lw 2 lc rgb '%s' dt %d pt %d ps %.3g notitle",
+            kv__figure_colour(look->colour), look->dash, look->point, 0.8 * sheet->scale);
+}
+
+void kv__sheet_intervals(const kv_sheet *sheet, int number, const kv_look *look)
+{
+    const char *colour = kv__figure_colour(look->colour);
+    fprintf(
+        sheet->script,
+        "$d%d using 1:3:(0):($4-$3) with vectors nohead lw 1 lc rgb '#90%s' notitle, $n%d using "
+        "1:2 with points pt 2 ps %.3g lw 2 lc rgb '%s' notitle, $d%d using 1:2",
+        number, colour + 1, number, 1.1 * sheet->scale, colour, number);
+}
+
 /* --- layout ----------------------------------------------------------------------------------- */
 
 /* Width of the longest text in the legend; at most so much that two fit side by side, or one if

@@ -54,6 +54,20 @@ void kv__sheet_series(kv_sheet *sheet, const char *text, int number, bool line, 
 /* " with linespoints ..." of a series, as its entry looks. */
 void kv__sheet_style(const kv_sheet *sheet, int number, bool line, bool point);
 
+/* How a line with points looks that is no series of a number: kv__figure_colour, gnuplot dash and
+ * point types. */
+typedef struct kv_look {
+    int colour, dash, point;
+} kv_look;
+
+/* The same two for such a line. */
+void kv__sheet_look(kv_sheet *sheet, const char *text, const kv_look *look);
+void kv__sheet_look_style(const kv_sheet *sheet, const kv_look *look);
+/* Writes plot elements, each followed by a comma, of series `number`: block $dN of places, values
+ * and the ends of their intervals as bars, block $nN as crosses; then the beginning of what shows
+ * the values, which takes a style. */
+void kv__sheet_intervals(const kv_sheet *sheet, int number, const kv_look *look);
+
 /* Tells of a panel's title before the layout, which leaves room for two lines where one is too few.
  */
 void kv__sheet_title(kv_sheet *sheet, const char *title);

@@ -134,14 +134,17 @@ def along_bytes(script, database):
 
 
 def critical(script, database):
-    """Every critical footprint of the last task is drawn once, at its chunk size."""
+    """Every critical footprint of the last task is drawn once, at its chunk size; of what always reaches the
+    target the least footprint tried."""
     data = blocks(script)
     drawn = sorted((round(row[0]), round(row[1], 4)) for name, rows in data.items()
                    if name[1] == "d" for row in rows if row[1] == row[1])
     chunks = {32: 0, 128: 1, None: 2}
     wanted = sorted((chunks[c], round(100 * f, 4)) for c, f in query(
-        database, "SELECT chunk_size, kv_footprint FROM critical_footprint WHERE turn IS NULL AND "
-        "policy <> 'full' AND status = 'ok' AND task = 'kv_recall'"))
+        database, "SELECT chunk_size, coalesce(kv_footprint, (SELECT min(p.kv_footprint) FROM footprint_point p "
+        "WHERE p.curve = c.params AND p.policy = c.policy AND p.chunk_size IS c.chunk_size AND p.turn IS NULL AND "
+        "p.task = c.task)) FROM critical_footprint c WHERE turn IS NULL AND policy <> 'full' AND status IN "
+        "('ok', 'always') AND task = 'kv_recall'"))
     assert drawn == wanted and len(drawn) > 5, (drawn, wanted)
     crosses = sum(len(rows) - 1 for name, rows in data.items() if name[1] == "n")
     assert crosses == query(database, "SELECT count(*) FROM critical_footprint WHERE turn IS NULL AND "

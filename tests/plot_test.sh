@@ -5,7 +5,7 @@
 # a script or markup, wrong input and a missing gnuplot leave a message and no file,
 # no text of a picture meets another. Not checked: how a picture looks otherwise.
 . "$srcdir/tests/tap.sh"
-plan=65
+plan=69
 
 no_gnuplot()
 {
@@ -103,6 +103,14 @@ check 'names are text, not markup' see markup hostile.svg
     > /dev/null || exit 1
 "$KVSIM" run -q -o sets.db "$srcdir/examples/serving-chunk-size.yaml" \
     --set serving.request_results=true > /dev/null || exit 1
+check 'a policy that is not there' fails 2 'there are the policies full' \
+    "$KVSIM" plot sets.db latency --policy snapkv -o none.svg
+check 'curves of another run' fails 2 'run 2 has no footprint points; run 1 has: --run 1' \
+    "$KVSIM" plot sets.db curve -o none.svg
+check 'a chunk size that is not there' fails 2 'there are the chunk sizes 32, 128, whole and turns up to 5' \
+    "$KVSIM" plot sets.db curve --run 1 --chunk-size 64 -o none.svg
+check 'no such axis' fails 2 'expected entries, bytes, reads or prefill' \
+    "$KVSIM" plot sets.db curve --axis tokens -o none.svg
 check 'latency: shares of requests' drawn latency sets.db latency
 check 'timeline: what was sampled' drawn timeline sets.db timeline --point 2
 check 'heads: shares of the prompt' drawn heads sets.db heads --run 1 --keep 0.5
@@ -135,7 +143,7 @@ cp sets.db kanji.db
 named signs.db 日本語 && named kanji.db 漢字表 || exit 1
 check 'characters that the font has not are drawn alike' cmp 日本語.png 漢字表.png
 check 'and are text in SVG' grep -q 日本語 日本語.svg
-check 'a point without a timeline is named' fails 2 'no timeline of point 99 is in it' \
+check 'a point that is not there' fails 2 'and points 0 to 3' \
     "$KVSIM" plot sets.db timeline --point 99 -o none.svg
 check 'two chunk sizes are both drawn' sh -c '"$1" plot "$2" curve --run 1 --chunk-size 32 \
     --chunk-size 128 -o two.svg && grep -q "chunk 32" two.svg && grep -q "chunk 128" two.svg' - \

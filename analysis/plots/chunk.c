@@ -129,6 +129,32 @@ static void unload(chart *c)
     kv__serving_list_fini(&c->serving);
 }
 
+/* As many dashes as there are rounds of colours; an oracle looks as in other plots. */
+static kv_look look_of(const chart *c, int label)
+{
+    for (int i = 0; i < c->figure.count; i++)
+        if (strcmp(c->figure.series[i].label, c->label[label]) == 0) {
+            const kv_series *s = &c->figure.series[i];
+            int dash = s->oracle ? s->dash : kv__figure_dash(s->colour);
+            return (kv_look){s->colour, dash,
+                             s->oracle ? kv__figure_open_point(&c->figure, i)
+                                       : kv__figure_point(label)};
+        }
+    return (kv_look){label, kv__figure_dash(label), kv__figure_point(label)};
+}
+
+static void list_label(const chart *c, int label, kv_sheet *sheet)
+{
+    char text[512];
+    bool oracle = false;
+    for (int i = 0; i < c->figure.count; i++)
+        oracle = oracle || (c->figure.series[i].oracle &&
+                            strcmp(c->figure.series[i].label, c->label[label]) == 0);
+    kv_look look = look_of(c, label);
+    snprintf(text, sizeof text, "%s%s", c->title[label], oracle ? " (sees the future)" : "");
+    kv__sheet_look(sheet, text, &look);
+}
+
 /* --- panels ----------------------------------------------------------------------------------- */
 
 /* As many chunk sizes are named as there is room for, from the last, which is the whole prompt. */
@@ -160,8 +186,9 @@ static const kv_curve *find_curve(const chart *c, int task, int label, long long
     return NULL;
 }
 
-/* Block $dI: place, critical footprint and its interval in percent; $nI: place and largest
- * footprint tried where none reaches the target. Series stand side by side. */
+/* Block $dI: place, critical footprint (that is always reached: the least tried) and its interval
+ * in percent; $nI: place and largest footprint tried where none reaches the target. Series stand
+ * side by side. */
 static void write_critical(const chart *c, int task, int label, bool never, FILE *script)
 {
     fprintf(script, "$%c%d << EOD\nNaN NaN NaN NaN\n", never ? 'n' : 'd', label);
@@ -169,17 +196,18 @@ static void write_critical(const chart *c, int task, int label, bool never, FILE
         const kv_curve *curve = find_curve(c, task, label, c->chunk[k]);
         double x = k + 0.03 * (label - c->labels / 2.0);
         bool known = curve != NULL && curve->has_critical && curve->points > 0;
-        if (!never && !(known && curve->status == KV_CRITICAL_OK))
+        if (!never && !(known && curve->status != KV_CRITICAL_NEVER))
             fprintf(script, "%g NaN NaN NaN\n", x); /* no line goes past it */
-        if (!known)
+        if (!known || never != (curve->status == KV_CRITICAL_NEVER))
             continue;
-        double lo = isnan(curve->lo) ? curve->kv_footprint : curve->lo;
-        double hi = isnan(curve->hi) ? curve->kv_footprint : curve->hi;
-        if (never && curve->status == KV_CRITICAL_NEVER)
+        if (never) {
             fprintf(script, "%g %.10g\n", x, 100 * curve->point[curve->points - 1].kv_footprint);
-        if (!never && curve->status == KV_CRITICAL_OK)
-            fprintf(script, "%g %.10g %.10g %.10g\n", x, 100 * curve->kv_footprint, 100 * lo,
-                    100 * hi);
+            continue;
+        }
+        double y = curve->status == KV_CRITICAL_ALWAYS ? curve->point[0].kv_footprint
+                                                       : curve->kv_footprint;
+        fprintf(script, "%g %.10g %.10g %.10g\n", x, 100 * y,
+                100 * (isnan(curve->lo) ? y : curve->lo), 100 * (isnan(curve->hi) ? y : curve->hi));
     }
     fputs("EOD\n", script);
 }
@@ -198,12 +226,10 @@ static void write_task(const chart *c, int task, kv_sheet *sheet)
     kv__sheet_y(sheet, task, 100);
     fputs("plot ", script);
     for (int i = 0; i < c->labels; i++) {
-        const char *colour = kv__figure_colour(i);
-        fprintf(script,
-                "%s$d%d using 1:3:(0):($4-$3) with vectors nohead lw 1 lc rgb '#90%s' notitle, "
-                "$n%d using 1:2 with points pt 2 ps %.3g lw 2 lc rgb '%s' notitle, $d%d using 1:2",
-                i > 0 ? ", " : "", i, colour + 1, i, 1.1 * sheet->scale, colour, i);
-        kv__sheet_style(sheet, i, true, true);
+        kv_look look = look_of(c, i);
+        fputs(i > 0 ? ", " : "", script);
+        kv__sheet_intervals(sheet, i, &look);
+        kv__sheet_look_style(sheet, &look);
     }
     fputs("\n", script);
 }
@@ -237,8 +263,9 @@ static void write_latency(const chart *c, int which, int panel, kv_sheet *sheet)
     kv__sheet_y(sheet, panel, most);
     fputs("plot ", script);
     for (int i = 0; i < c->labels; i++) {
+        kv_look look = look_of(c, i);
         fprintf(script, "%s$d%d using 1:2", i > 0 ? ", " : "", i);
-        kv__sheet_style(sheet, i, true, true);
+        kv__sheet_look_style(sheet, &look);
     }
     fputs("\n", script);
 }
@@ -253,7 +280,7 @@ static void caption_text(const chart *c, char *out, size_t bytes)
         snprintf(
             accuracy, sizeof accuracy,
             "Bars: %g %% intervals. Crosses: never reaches the target, at the largest footprint "
-            "tried; always reached: not shown. Accuracy is %s. ",
+            "tried; where it is always reached, the least is shown. Accuracy is %s. ",
             100 * c->curves->confidence, kv_accuracy_source_text(kv__figure_source(&c->figure)));
     snprintf(out, bytes, "%s%s%s", accuracy, hidden, end);
 }
@@ -269,7 +296,7 @@ static kv_err write_chunk(kv_results *results, const kv_plot_options *canvas, FI
         int tasks = c.figure.tasks;
         kv__sheet_init(&sheet, canvas, script);
         for (int i = 0; i < c.labels; i++)
-            kv__sheet_series(&sheet, c.title[i], i, true, true);
+            list_label(&c, i, &sheet);
         snprintf(text, sizeof text, "%s: what the chunk size does", c.serving.name);
         char caption[1024];
         caption_text(&c, caption, sizeof caption);

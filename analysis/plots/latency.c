@@ -127,10 +127,14 @@ static kv_err write_latency(kv_results *results, const kv_plot_options *canvas, 
         &list, diag);
     if (err != KV_OK)
         return err;
-    err = list.items > 0 ? write_all(results, &list, canvas, script, diag)
-                         : kv_fail(diag, KV_ERR_INPUT, &mark,
-                                   "no latencies of requests are in it; run the experiment with "
-                                   "`request_results: true` under `serving`");
+    if (list.items > 0)
+        err = write_all(results, &list, canvas, script, diag);
+    else if (list.unfiltered > 0)
+        err = kv__serving_list_nothing(results, &list, diag);
+    else
+        err = kv_fail(diag, KV_ERR_INPUT, &mark,
+                      "no latencies of requests are in it; run the experiment with "
+                      "`request_results: true` under `serving`");
     kv__serving_list_fini(&list);
     return err;
 }

@@ -202,10 +202,8 @@ static kv_err write_timeline(kv_results *results, const kv_plot_options *canvas,
         results, canvas, "EXISTS (SELECT 1 FROM timeline t WHERE t.point_id = p.id)", &list, diag);
     if (err != KV_OK)
         return err;
-    if (list.items == 0 && canvas->point > 0)
-        err = kv_fail(diag, KV_ERR_INPUT, &mark,
-                      "no timeline of point %lld is in it, or the run has fewer points",
-                      (long long)canvas->point - 1);
+    if (list.items == 0 && list.unfiltered > 0)
+        err = kv__serving_list_nothing(results, &list, diag);
     else if (list.items == 0)
         err = kv_fail(diag, KV_ERR_INPUT, &mark,
                       "no timeline is in it; run the experiment with `timeline: 10s` or so under "

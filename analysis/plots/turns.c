@@ -124,6 +124,12 @@ static void write_data(const turns *t, int task, int series, FILE *script)
     free(never);
 }
 
+static kv_look look_of(const turns *t, int series)
+{
+    const kv_series *s = &t->figure.series[series];
+    return (kv_look){s->colour, s->dash, kv__figure_open_point(&t->figure, series)};
+}
+
 static void write_panel(const turns *t, int panel, int task, kv_sheet *sheet)
 {
     FILE *script = sheet->script;
@@ -137,12 +143,10 @@ static void write_panel(const turns *t, int panel, int task, kv_sheet *sheet)
     fprintf(script, "set xrange [0.5:%g]\nset xtics 1,%d\nplot ", last + 0.5,
             kv__sheet_every(kv__sheet_box(sheet, panel).width / last, 26));
     for (int i = 0; i < t->figure.count; i++) {
-        const char *colour = kv__figure_colour(i);
-        fprintf(script,
-                "%s$d%d using 1:3:(0):($4-$3) with vectors nohead lw 1 lc rgb '#90%s' notitle, "
-                "$n%d using 1:2 with points pt 2 ps %.3g lw 2 lc rgb '%s' notitle, $d%d using 1:2",
-                i > 0 ? ", " : "", i, colour + 1, i, 1.1 * sheet->scale, colour, i);
-        kv__sheet_style(sheet, i, true, true);
+        kv_look look = look_of(t, i);
+        fputs(i > 0 ? ", " : "", script);
+        kv__sheet_intervals(sheet, i, &look);
+        kv__sheet_look_style(sheet, &look);
     }
     fputs("\n", script);
 }
@@ -158,7 +162,8 @@ static void write_all(const turns *t, const kv_plot_options *canvas, FILE *scrip
     kv__sheet_init(&sheet, canvas, script);
     for (int i = 0; i < t->figure.count; i++) {
         kv__series_text(&t->figure.series[i], 0, text, sizeof text);
-        kv__sheet_series(&sheet, text, i, true, true);
+        kv_look look = look_of(t, i);
+        kv__sheet_look(&sheet, text, &look);
     }
     kv_sheet_entry *entry = kv__sheet_entry(&sheet, "never reaches the target");
     if (entry != NULL)

@@ -65,9 +65,26 @@ static bool parse_size(const char *text, int *width, int *height)
 /* An option's name, with what it takes where that is not plain. */
 static const char *expected(int option)
 {
-    return option == 'o'    ? "output (expected FILE.svg, FILE.png or FILE.pdf)"
-           : option == SIZE ? "size (expected WIDTHxHEIGHT from 300x200 to 20000x20000)"
-                            : options[option - 256].name;
+    switch (option) {
+    case 'o':
+        return "output (expected FILE.svg, FILE.png or FILE.pdf)";
+    case SIZE:
+        return "size (expected WIDTHxHEIGHT from 300x200 to 20000x20000)";
+    case AXIS:
+        return "axis (expected entries, bytes, reads or prefill)";
+    case KEEP:
+        return "keep (expected a fraction above 0, at most 1)";
+    case CHUNK:
+        return "chunk-size (expected a number of tokens, or whole)";
+    case POINT:
+        return "point (expected a whole number from 0)";
+    case TURN:
+        return "turn (expected a whole number from 1)";
+    case RUN:
+        return "run (expected a whole number from 1)";
+    default:
+        return options[option - 256].name;
+    }
 }
 
 /* Takes one option; false after a message if it is wrong. */
