@@ -174,17 +174,19 @@ static double clearness(const kv_sheet *sheet)
     return fmin(box.height, box.width / 1.4);
 }
 
-/* Of equals the fewest rows: one compares best. */
+/* Of equals the fewest rows: one compares best; then the fewest columns, so that rows are full. */
 static void divide(kv_sheet *out)
 {
     double most = -INFINITY;
-    int best = out->columns;
+    int best = out->columns, rows = 0;
     for (int columns = out->panels; columns >= 1 && out->columns == 0; columns--) {
         kv_sheet trial = *out;
         set_columns(&trial, columns);
-        if (clearness(&trial) > most + 1) {
-            most = clearness(&trial);
+        double clear = clearness(&trial);
+        if (clear > most + 1 || (trial.rows == rows && clear > most - 1)) {
+            most = clear;
             best = columns;
+            rows = trial.rows;
         }
     }
     set_columns(out, best > 0 ? best : 1);

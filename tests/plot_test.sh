@@ -144,7 +144,7 @@ named signs.db 日本語 && named kanji.db 漢字表 || exit 1
 check 'characters that the font has not are drawn alike' cmp 日本語.png 漢字表.png
 check 'and are text in SVG' grep -q 日本語 日本語.svg
 check 'a point that is not there' fails 2 'and points 0 to 3' \
-    "$KVSIM" plot sets.db timeline --point 99 -o none.svg
+    "$KVSIM" plot sets.db timeline --run 2 --point 99 -o none.svg
 check 'two chunk sizes are both drawn' sh -c '"$1" plot "$2" curve --run 1 --chunk-size 32 \
     --chunk-size 128 -o two.svg && grep -q "chunk 32" two.svg && grep -q "chunk 128" two.svg' - \
     "$KVSIM" sets.db
