@@ -206,30 +206,46 @@ static void tell_nearest(sqlite3_stmt *row, int number, FILE *out)
                 sqlite3_column_int(row, 6) == 1 ? "" : "s", text_at(row, 1));
 }
 
-/* A number in eight columns, "-" if it is not known. */
-static void tell_number(FILE *out, double value)
+/* The columns that both tables have: cost, rate or latency of the front, TTFT, TPOT, accuracy. */
+enum { TOLD = 5, TPOT = 3 };
+static const int told_width[TOLD] = {8, 8, 12, 13, 8};
+
+/* third: what stands between the cost and the TTFT. */
+static void tell_heading(FILE *out, const char *first, const char *third, const char *last)
+{
+    const char *const heading[TOLD] = {"per hour", third, "TTFT p99 [s]", "TPOT p99 [ms]",
+                                       "accuracy"};
+    fprintf(out, "%4s %7s", first, "devices");
+    for (int c = 0; c < TOLD; c++)
+        fprintf(out, " %*s", told_width[c], heading[c]);
+    fprintf(out, "  %s\n", last);
+}
+
+/* Column c of these, "-" if it is not known. */
+static void tell_number(FILE *out, int c, double value)
 {
     if (isnan(value))
-        fprintf(out, " %8s", "-");
+        fprintf(out, " %*s", told_width[c], "-");
     else
-        fprintf(out, " %8.4g", value);
+        fprintf(out, " %*.4g", told_width[c], value * (c == TPOT ? 1e3 : 1));
 }
 
 static void tell_choice(sqlite3_stmt *row, int number, FILE *out)
 {
-    if (number == 0)
-        fprintf(out, "\n%4s %7s %8s %8s %8s %8s %8s  %s\n", "rank", "devices", "per hour", "req/s",
-                "TTFT p99", "TPOT p99", "accuracy", "configuration; the limit that binds");
+    if (number == 0) {
+        fputs("\n", out);
+        tell_heading(out, "rank", "req/s", "configuration; the limit that binds");
+    }
     if (sqlite3_column_type(row, 0) == SQLITE_NULL)
         fputs("   -", out);
     else
         fprintf(out, "%4d", sqlite3_column_int(row, 0));
     fprintf(out, " %7d", sqlite3_column_int(row, 1));
-    for (int c = 2; c < 7; c++)
-        if (c == 3 && sqlite3_column_int(row, 9))
-            fprintf(out, " %8s", "> tried");
+    for (int c = 0; c < TOLD; c++)
+        if (c == 1 && sqlite3_column_int(row, 9))
+            fprintf(out, " %*s", told_width[c], "> tried");
         else
-            tell_number(out, kv__sql_double(row, c) * (c == 5 ? 1e3 : 1));
+            tell_number(out, c, kv__sql_double(row, 2 + c));
     fprintf(out, "  %s", text_at(row, 7));
     if (*text_at(row, 8))
         fprintf(out,
@@ -245,17 +261,17 @@ static void tell_choice(sqlite3_stmt *row, int number, FILE *out)
 
 static void tell_front(sqlite3_stmt *row, int number, FILE *out)
 {
-    if (number == 0)
+    if (number == 0) {
         fprintf(out,
                 "\nFront of accuracy, cost and latency%s; each from its least replicas to twice "
-                "as many, at most 8 more\n%4s %7s %8s %8s %8s %8s %8s  %s\n",
+                "as many, at most 8 more\n",
                 sqlite3_column_int(row, 7) ? " (the one nearest to its limit, as a share of it)"
-                                           : "",
-                "", "devices", "per hour", "latency", "TTFT p99", "TPOT p99", "accuracy",
-                "configuration");
+                                           : "");
+        tell_heading(out, "", "latency", "configuration");
+    }
     fprintf(out, "%4s %7d", "", sqlite3_column_int(row, 0));
-    for (int c = 1; c < 6; c++)
-        tell_number(out, kv__sql_double(row, c) * (c == 4 ? 1e3 : 1));
+    for (int c = 0; c < TOLD; c++)
+        tell_number(out, c, kv__sql_double(row, 1 + c));
     fprintf(out, "  %s%s\n", text_at(row, 6), sqlite3_column_int(row, 8) ? "; the answer" : "");
 }
 
