@@ -80,6 +80,7 @@ zstd -dqc a.jsonl.zst 2>/dev/null | cmp -s - plain.jsonl || ! command -v zstd >/
 report 'standard output has the same trace' $?
 expect_status 'two outputs' 2 "$KVSIM" trace synth -o x y
 expect_status 'synth like a trace' 0 "$KVSIM" trace synth --like a.jsonl.zst -s requests=300 c.csv
+contains 'says what it does not keep' 'c.csv: sessions of a.jsonl.zst are not kept' words
 [ "$(wc -l <c.csv)" -eq 301 ]
 report 'as many rows as asked for' $?
 expect_status 'convert' 0 "$KVSIM" trace convert a.jsonl.zst a.csv.gz

@@ -82,6 +82,44 @@ static kv_err find_output(const char *argument, const kv_trace_options *o, const
     return KV_OK;
 }
 
+/* Whether a trace has sessions, by its first requests. */
+static kv_err has_sessions(const char *path, const kv_trace_options *o, bool *out, kv_diag *diag)
+{
+    enum { LOOKED_AT = 1000 };
+    kv_trace_options alone = {.quiet = true, .format = o->format};
+    kv_request_spec spec = {0};
+    kv_request_reader *reader = NULL;
+    kv_request request;
+    kv_err err = kv__trace_request_spec(path, o->format, &alone, &spec, diag);
+    if (err == KV_OK)
+        spec.options.arrivals = KV_ARRIVALS_IF_RECORDED;
+    if (err == KV_OK)
+        err = kv_request_open(&spec, &reader, diag);
+    *out = false;
+    for (int i = 0; err == KV_OK && i < LOOKED_AT && !*out; i++) {
+        err = kv_request_next(reader, &request, diag);
+        *out = err == KV_OK && request.session != KV_NO_SESSION;
+        if (err == KV_OK)
+            kv_request_completed(reader, request.session, request.turn, request.arrival_ns);
+    }
+    kv_request_close(reader);
+    kv_request_spec_fini(&spec);
+    return err == KV_END ? KV_OK : err;
+}
+
+/* What a trace that is like another has not kept of it. A trace that cannot be looked at has made
+ * no likeness either. */
+static void tell_of_likeness(const char *output, const kv_trace_options *o)
+{
+    kv_diag ignored = {0};
+    bool sessions = false;
+    if (!o->quiet && has_sessions(o->like, o, &sessions, &ignored) == KV_OK && sessions)
+        fprintf(stderr,
+                "kvsim: %s: sessions of %s are not kept: its lengths, shared prefixes, rate and "
+                "burstiness are\n",
+                output, o->like);
+}
+
 kv_err kv__trace_synth(char **arguments, const kv_trace_options *o, kv_diag *diag)
 {
     kv_request_spec spec = {0};
@@ -95,6 +133,8 @@ kv_err kv__trace_synth(char **arguments, const kv_trace_options *o, kv_diag *dia
         err = kv_request_spec_set(&spec, "of", o->format, NULL, diag);
     if (err == KV_OK)
         err = write_trace(&spec, output, o, diag);
+    if (err == KV_OK && o->like != NULL)
+        tell_of_likeness(output, o);
     kv_request_spec_fini(&spec);
     return err;
 }
