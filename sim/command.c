@@ -61,7 +61,10 @@ int kv__option_next(const kv_command *command, int argc, char **argv)
         }
     }
     longs[n] = (struct option){"help", no_argument, NULL, HELP};
+    char program[] = "kvsim", *name = argv[0];
+    argv[0] = program; /* which messages of getopt begin with */
     int found = getopt_long(argc, argv, shorts, longs, NULL);
+    argv[0] = name;
     if (found == HELP) {
         print_help(command);
         exit(KV_EXIT_OK);

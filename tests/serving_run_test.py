@@ -219,6 +219,10 @@ def test_tables(folder):
     check("a timeline of every nanosecond is bounded", done.returncode == 0 and
           32768 <= fine[0]["n"] <= 65536 and "more than 65536 samples" in done.stderr,
           (fine, done.stderr))
+    wrong = kvsim("run", os.path.join(EXAMPLES, "quick.yaml"), "-o", os.path.join(folder, "none.db"), "--trace-events",
+                  os.path.join(folder, "none.json"))
+    check("no server, no trace of events", wrong.returncode == 2 and "has no section `serving`" in wrong.stderr and
+          not os.path.exists(os.path.join(folder, "none.json")), wrong.stderr)
     check("why requests were rejected", "\nRejected: up to 1 of 3 requests are larger than the whole KV cache "
           "of a replica.\n" in done.stdout, done.stdout)
     done = kvsim("run", path, "-o", os.path.join(folder, "short.db"), "--set", "serving.max_context=150")

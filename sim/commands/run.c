@@ -327,6 +327,9 @@ static kv_err prepare(const kv_experiment *experiment, settings *s, kv_diag *dia
     kv_err err = KV_OK;
     if (experiment->serving != NULL)
         err = check_serving(experiment, diag);
+    else if (s->trace_events != NULL)
+        err = kv_fail(diag, KV_ERR_INPUT, NULL,
+                      "--trace-events shows a server, but the experiment has no section `serving`");
     if (err == KV_OK && experiment->has_attention)
         err = kv_attention_prepare(experiment, speaks ? print_warning : NULL, &line, &s->job, diag);
     return err;
