@@ -43,6 +43,7 @@ sample() {
     build/kvsim run examples/quick.yaml -o "$out/quick.db"
     build/kvsim report "$out/quick.db" -o "$out/report.html"
     echo "Report:  $out/report.html (open it in a browser)"
+    echo "Program: build/kvsim (export PATH=\"$root/build:\$PATH\" finds it)"
     echo "README.md tells how to read the table and how to record your own attention."
 }
 
