@@ -108,8 +108,9 @@ kv_err kv_plan_rows_point(kv_plan_rows *rows, const kv_plan_point_row *r, kv_dia
                           (long long)r->devices, r->rate_req_s, r->cost_per_hour);
     at = kv__sql_bind(s, at, "ddddddd", r->accuracy_of_full, r->ttft_p99, r->tpot_p99, r->e2e_p99,
                       r->goodput, r->throughput_tok_s, r->gpu_busy);
-    kv__sql_bind(s, at, "itddi", (long long)r->feasible, r->binding,
-                 isfinite(r->excess) ? r->excess : NAN, r->latency, (long long)r->pareto);
+    kv__sql_bind(s, at, "iiitddi", r->requests, r->rejected_too_long, (long long)r->feasible,
+                 r->binding, isfinite(r->excess) ? r->excess : NAN, r->latency,
+                 (long long)r->pareto);
     return kv__sql_run(rows->results, s, diag);
 }
 
@@ -186,6 +187,17 @@ static void tell_answer(sqlite3_stmt *row, int number, FILE *out)
     if (!isnan(accuracy))
         fprintf(out, ", accuracy %.1f %% of the full cache's", 100 * accuracy);
     fputs("\n", out);
+}
+
+static void tell_rejected(sqlite3_stmt *row, int number, FILE *out)
+{
+    (void)number;
+    if (sqlite3_column_int64(row, 0) > 0)
+        fprintf(out,
+                "  of %lld requests %lld are longer than the context%s and are rejected: limits do "
+                "not count them\n",
+                (long long)sqlite3_column_int64(row, 1), (long long)sqlite3_column_int64(row, 0),
+                sqlite3_column_int(row, 2) ? " at most" : "");
 }
 
 /* Of a plan that nothing keeps: each limit with its nearest, then those that have none. */
@@ -300,6 +312,9 @@ static kv_err tell_all(kv_results *results, long long run_id, FILE *out, kv_diag
          "AND "
          "rank = 1",
          tell_answer},
+        {"SELECT max(rejected_too_long), max(requests), min(rejected_too_long) < "
+         "max(rejected_too_long) FROM plan_point WHERE run_id = ?",
+         tell_rejected},
         {"SELECT nearest_text, label, alone, row_number() OVER (PARTITION BY why_none IS NULL "
          "ORDER "
          "BY plan_limit.number) = 1, why_none, text, nearest_replicas FROM plan_limit LEFT JOIN "

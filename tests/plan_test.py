@@ -258,6 +258,25 @@ def test_sweep(folder):
           list(range(1, 25)) and all(f["max_rate_req_s"] > 0 for f in found), found)
 
 
+def test_too_long(folder):
+    """Requests beyond the context are no failure of a server, but they are said."""
+    out, done = plan(folder, "short", "serving.max_context=500", "serving.device=l40s", "serving.chunk_size=512")
+    with open(os.path.join(EXAMPLES, "requests.csv")) as file:
+        lengths = [sum(map(int, line.split(",")[1:3])) for line in file.readlines()[1:]]
+    long = sum(length > 500 for length in lengths)
+    check("requests beyond the context are counted", 0 < long < len(lengths) and rows(
+        out, "SELECT DISTINCT requests AS n, rejected_too_long AS long FROM plan_point") ==
+        [{"n": len(lengths), "long": long}], long)
+    check("and told of", f"  of {len(lengths)} requests {long} are longer than the context and are rejected" in
+          done.stdout, done.stdout)
+    page = os.path.join(folder, "short.html")
+    kvsim("report", out, "-o", page)
+    with open(page) as file:
+        check("on the page, too", f"Of {len(lengths)} requests {long} are longer than the context" in file.read())
+    out, done = plan(folder, "fits", "serving.device=l40s", "serving.chunk_size=512")
+    check("where there are any", "longer than" not in done.stdout, done.stdout)
+
+
 def stopped_search(folder, whole, example):
     """Whether --resume says what it keeps of a plan that was stopped in its search."""
     out = os.path.join(folder, "stopped.db")
@@ -522,6 +541,7 @@ def main():
         test_labels_and_words(folder)
         test_sweep(folder)
         test_killed(folder)
+        test_too_long(folder)
         test_same_bytes(folder)
         test_wrong_input(folder)
     finish()

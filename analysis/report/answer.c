@@ -56,6 +56,15 @@ static void tell_answer(sqlite3_stmt *row, FILE *out)
     fputs("</p>\n", out);
 }
 
+static void tell_rejected(sqlite3_stmt *row, FILE *out)
+{
+    if (sqlite3_column_int64(row, 0) > 0)
+        fprintf(out,
+                "<p class=\"note\">Of %lld requests %lld are longer than the context and are "
+                "rejected: limits do not count them.</p>\n",
+                (long long)sqlite3_column_int64(row, 1), (long long)sqlite3_column_int64(row, 0));
+}
+
 static void tell_limit(sqlite3_stmt *row, FILE *out)
 {
     fputs("<li><code>", out);
@@ -173,6 +182,10 @@ static kv_err write_plan(const kv_report *report, FILE *out, kv_diag *diag)
                tell_answer, out, &answers, diag);
     if (err == KV_OK && answers == 0)
         fputs("<p class=\"answer\">Nothing that was tried keeps all limits.</p>\n", out);
+    if (err == KV_OK)
+        err = each(report,
+                   "SELECT max(rejected_too_long), max(requests) FROM plan_point WHERE run_id = ?",
+                   tell_rejected, out, &rows, diag);
     if (err == KV_OK)
         err = write_lists(report, out, diag);
     if (err != KV_OK)

@@ -347,6 +347,8 @@ static kv_plan_point_row point_row(const planner *p, int number, const kv_plan_s
                                .goodput = r->goodput,
                                .throughput_tok_s = r->throughput_tok_s,
                                .gpu_busy = r->gpu_busy,
+                               .requests = r->requests,
+                               .rejected_too_long = r->rejected_too_long,
                                .feasible = s->excess <= 0,
                                .latency = kv__plan_latency(&p->problem, s),
                                .pareto = kv__plan_on_front(&p->field, c, s),
