@@ -39,6 +39,8 @@ static void nearest_name_is_offered(void **state)
     const char *const devices[] = {"h200", "h100-sxm"}; /* a first part beats two letters */
     assert_string_equal(kv_nearest("h100", devices, 2), "h100-sxm");
     assert_string_equal(kv_nearest("h20", devices, 2), "h200");
+    static const char *const models[] = {"llama-2-7b", "llama-3.1-8b"}; /* both are 3 edits away */
+    assert_string_equal(kv_nearest("llama3-8b", models, 2), "llama-3.1-8b");
 }
 
 int main(void)

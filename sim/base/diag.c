@@ -5,6 +5,7 @@
 #include "sim/base/diag.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -95,15 +96,23 @@ static int edit_distance(const char *a, const char *b)
     return row[length_b];
 }
 
+/* Whether the letters of word stand in name, in their order. */
+static bool is_within(const char *word, const char *name)
+{
+    for (; *word != '\0' && *name != '\0'; name++)
+        word += *word == *name;
+    return *word == '\0';
+}
+
 const char *kv_nearest(const char *word, const char *const *names, int count)
 {
     const char *best = NULL;
-    int limit = (int)strlen(word) / 3 + 1, best_distance = limit + 1;
+    int limit = (int)strlen(word) / 3 + 1, best_distance = 2 * limit + 1;
     for (int i = 0; i < count && strlen(word) >= 3; i++) /* h100 is h100-sxm rather than h200 */
         if (strncmp(names[i], word, strlen(word)) == 0 && strchr("-_", names[i][strlen(word)]))
             return names[i];
     for (int i = 0; i < count; i++) {
-        int distance = edit_distance(word, names[i]);
+        int distance = 2 * edit_distance(word, names[i]) - is_within(word, names[i]);
         if (distance < best_distance) {
             best_distance = distance;
             best = names[i];

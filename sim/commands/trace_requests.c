@@ -263,8 +263,8 @@ static void write_text(const kv_request_spec *spec, const kv_request_info *i,
     else
         fputs("\n  no arrival times, or all the same\n", out);
     if (i->sessions > 0)
-        fprintf(out, "  %" PRId64 " sessions, %.4g requests each\n", i->sessions,
-                (double)i->counts.requests / (double)i->sessions);
+        fprintf(out, "  %" PRId64 " session%s, %.4g requests each\n", i->sessions,
+                i->sessions == 1 ? "" : "s", (double)i->counts.requests / (double)i->sessions);
     if (i->counts.zero_output > 0)
         fprintf(out, "  %" PRId64 " requests without output\n", i->counts.zero_output);
     fprintf(out, "  %-9s %10s %9s %9s %9s %9s %9s %9s\n", "tokens", "mean", "min", "p50", "p90",

@@ -232,7 +232,8 @@ static kv_err check_keys(const kv_serving_plan *plan, kv_diag *diag)
             for (const char *const *o = others; *o != NULL; o++)
                 name[names++] = *o;
             const char *near = kv_nearest(key, name, names);
-            return kv_fail(diag, KV_ERR_INPUT, &mark, "serving has no setting '%s'%s%s%s", key,
+            return kv_fail(diag, KV_ERR_INPUT, &mark,
+                           "serving has no setting '%s'%s%s%s; docs/serving.md has all", key,
                            near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
                            near != NULL ? "'?" : "");
         }
