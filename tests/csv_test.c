@@ -92,7 +92,7 @@ static void wrong_tables_are_located(void **state)
     } wrong[] = {
         {"\n\n", "t.csv: is empty; expected a line with column names"},
         {"a,b,a\n", "t.csv:1:5: a second column 'a'"},
-        {"a,b\n1\n", "t.csv:2: 1 fields, expected 2"},
+        {"a,b\n1\n", "t.csv:2: 1 field, expected 2"},
         {"a,b\n1,2,3\n", "t.csv:2: 3 fields, expected 2"},
         {"a,b\n1,2\"3\"\n", "t.csv:2:4: a quote within a field"},
         {"a,b\n\"1\" ,2\n", "t.csv:2:4: expected a comma after the closing quote"},

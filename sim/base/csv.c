@@ -337,8 +337,8 @@ kv_err kv_csv_next(kv_csv *csv, kv_diag *diag)
         return err;
     kv_mark mark = {csv->path, csv->current.line[0], 0};
     return kv_fail(diag, KV_ERR_INPUT, &mark,
-                   "%d fields, expected %d as in the header; a field with commas stands in quotes",
-                   csv->current.fields, csv->header.fields);
+                   "%d field%s, expected %d as in the header; a field with commas stands in quotes",
+                   csv->current.fields, csv->current.fields == 1 ? "" : "s", csv->header.fields);
 }
 
 const char *kv_csv_field(const kv_csv *csv, int column)
