@@ -13,7 +13,7 @@
 /* One row per policy, settings and chunk size, with the bare columns of the row of min(). */
 static const char point_sql[] =
     "SELECT p.id, p.policy, p.label, p.task, coalesce(p.chunk_size, 0), "
-    "printf('%s%s (%.0f %%)', p.label, CASE WHEN p.chunk_size IS NULL THEN ', whole' "
+    "printf('%s%s (%.0f\u00a0%%)', p.label, CASE WHEN p.chunk_size IS NULL THEN ', whole' "
     "ELSE ', chunk ' || p.chunk_size END, 100 * coalesce(p.keep, p.kv_footprint)), "
     "min(abs(coalesce(p.keep, p.kv_footprint) - ?2)), coalesce(p.chunk_size, 0) = "
     "(SELECT coalesce(min(o.chunk_size), 0) FROM footprint_point o WHERE o.run_id = p.run_id AND "
