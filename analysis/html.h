@@ -17,7 +17,8 @@ void kv__html_text(FILE *out, const char *text);
 typedef struct kv_html_column {
     const char *heading;
     const char *help; /* shown when pointed at; NULL: none */
-    char format; /* t text, l text of several words, c chunk size (NULL is whole), i whole number, p percent, r number */
+    char format; /* t text, l text of several words, c chunk size (NULL is whole), i whole number, p
+                    percent, r number */
 } kv_html_column;
 
 /* Writes the rows of a query, whose one parameter is `value`, as a table that readers can sort.

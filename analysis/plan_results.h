@@ -45,7 +45,7 @@ typedef struct kv_plan_point_row {
     double rate_factor, blocks_factor, rate_req_s, cost_per_hour, accuracy_of_full;
     double ttft_p99, tpot_p99, e2e_p99, goodput, throughput_tok_s, gpu_busy;
     long long requests, rejected_too_long; /* the latter of the former: longer than the context */
-    double latency; /* of the front, s */
+    double latency;                        /* of the front, s */
     bool feasible, pareto;
     const char *binding;
     double excess;

@@ -67,8 +67,8 @@ kv_err kv_fail_at(kv_diag *diag, const kv_mark *mark);
 void kv_diag_format(const kv_diag *diag, char *out, unsigned long out_bytes);
 
 /* The first name among names[0..count) that begins with word as its first part, else the one that
- * is nearest by edit distance (of equals one that has all letters of word), or NULL when none is near enough to be worth offering. The answer
- * points into names. */
+ * is nearest by edit distance (of equals one that has all letters of word), or NULL when none is
+ * near enough to be worth offering. The answer points into names. */
 const char *kv_nearest(const char *word, const char *const *names, int count);
 
 #endif
