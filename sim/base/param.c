@@ -542,16 +542,21 @@ void kv_param_fallback_json(const kv_param *param, FILE *out)
         int choice;
         long long whole;
         double real;
-        char *text;
-    } value = {.text = NULL};
+    } value = {.real = 0};
     row.offset = 0;
-    if (row.fallback == NULL || kv_param_set(&row, &value, row.fallback, NULL, NULL) != KV_OK) {
+    if (row.fallback == NULL || row.type == KV_ITEM)
         fputs("null", out);
-        return;
-    }
-    kv_param_json(&row, &value, out);
-    if (is_text(&row))
-        free(value.text);
+    else if (is_text(&row))
+        kv_json_string(row.fallback, out);
+    else if (row.type == KV_CHOICE &&
+             set_choice(&row, &value.choice, row.fallback, NULL, NULL) == KV_OK)
+        kv_param_json(&row, &value, out);
+    else if (row.type == KV_BOOL)
+        fputs(row.fallback, out);
+    else if (is_number(&row) && set_number(&row, &value, row.fallback, NULL, NULL) == KV_OK)
+        kv_param_json(&row, &value, out);
+    else
+        fputs("null", out);
 }
 
 /* The row whose name comes next after `last` in byte order, or NULL. */
