@@ -181,16 +181,20 @@ static kv_err warn_of_idle(const kv_sweep_plan *plan, void (*warn)(void *closure
 {
     int count = 0;
     for (int p = 0; p < plan->points; p++)
-        count += 1 + plan->point[p].replay.parts;
+        count += 1 + KV_SCORERS_MOST + plan->point[p].replay.parts;
     kv_idle_point *point = malloc(((size_t)count + 1) * sizeof *point);
     if (point == NULL)
         return kv_fail_memory(diag);
     count = 0;
     for (int p = 0; p < plan->points; p++) {
         const kv_replay_point *replay = &plan->point[p].replay;
-        point[count++] = (kv_idle_point){kv_method_of_retention(replay->policy), replay->config};
+        const kv_method retention = kv_method_of_retention(replay->policy);
+        kv_idle_point *kept = &point[count++];
+        *kept = (kv_idle_point){.method = retention, .config = replay->config};
+        count += kv_idle_scorers(kept, &point[count]);
         for (int i = 0; i < replay->parts; i++)
-            point[count++] = (kv_idle_point){replay->part[i].method, replay->part[i].config};
+            point[count++] =
+                (kv_idle_point){.method = replay->part[i].method, .config = replay->part[i].config};
     }
     kv_idle_settings(point, count, warn, closure);
     free(point);

@@ -50,9 +50,10 @@ static bool is_busy(const kv_idle_point *point, int rule)
     return !known || same != rules[rule].but;
 }
 
-static bool is_same_policy(const kv_method *a, const kv_method *b)
+static bool is_same_policy(const kv_idle_point *a, const kv_idle_point *b)
 {
-    return a->family == b->family && strcmp(a->name, b->name) == 0;
+    return a->method.family == b->method.family && a->scores == b->scores &&
+           strcmp(a->method.name, b->method.name) == 0;
 }
 
 /* Whether the rule's setting is given in a point of the policy at [first], which is the first of
@@ -63,16 +64,30 @@ static bool is_idle(const kv_idle_point *point, int points, int first, int rule)
     const kv_param *row = kv_param_find(method->params, rules[rule].setting);
     bool given = false;
     if (row == NULL || kv_param_find(method->params, rules[rule].other) == NULL ||
-        (rules[rule].policy != NULL && strcmp(rules[rule].policy, method->name) != 0))
+        (rules[rule].policy != NULL && strcmp(rules[rule].policy, method->name) != 0) ||
+        (point[first].scores && (row->flags & KV_PARAM_OUTERMOST)))
         return false;
     for (int i = 0; i < points; i++) {
-        if (!is_same_policy(&point[i].method, method))
+        if (!is_same_policy(&point[i], &point[first]))
             continue;
         if (i < first || is_busy(&point[i], rule))
             return false;
         given = given || !is_default(method, row, point[i].config);
     }
     return given;
+}
+
+int kv_idle_scorers(const kv_idle_point *point, kv_idle_point *out)
+{
+    const kv_retention_config *config = point->config;
+    int count = 0;
+    if (point->method.family != KV_FAMILY_RETENTION)
+        return 0;
+    for (; config->scorer.name != NULL && count < KV_SCORERS_MOST; config = out[count - 1].config)
+        out[count++] = (kv_idle_point){.method = kv_method_of_retention(config->scorer.of),
+                                       .config = config->scorer.config,
+                                       .scores = true};
+    return count;
 }
 
 void kv_idle_settings(const kv_idle_point *point, int points,

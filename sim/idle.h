@@ -10,7 +10,12 @@
 typedef struct kv_idle_point {
     kv_method method;
     const void *config;
+    bool scores; /* for another, which says how much stays and when entries leave */
 } kv_idle_point;
+
+/* The scorers of a policy, one within the other, as points of their own; answers how many, at most
+ * KV_SCORERS_MOST. */
+int kv_idle_scorers(const kv_idle_point *point, kv_idle_point *out);
 
 /* Tells `warn`, once for each policy and setting, of settings other than the policy's default that
  * matter under some values of another setting alone (`interval` under one schedule) where no point

@@ -544,6 +544,12 @@ def test_profiles(folder):
     check("a profile from other results", done.returncode == 0, done.stderr)
     if done.returncode == 0:
         check("says the same", rows(again, POINT)[1]["kv_read_bytes"] == points[1]["kv_read_bytes"])
+    scored = os.path.join(folder, "v.db")
+    done = kvsim("run", profile_experiment(folder, policy.replace("window: 8", "scorer: observed_attention"), 16),
+                 "-q", "-o", scored)
+    check("a profile over another policy's scores", done.returncode == 0, done.stderr)
+    others = [len(json.loads(row["positions"])) for row in rows(scored, "SELECT positions FROM retained_set")]
+    check("is its own", rows(scored, POINT)[1]["kv_read_bytes"] == read_entries(sum(others)) and others != kept, others)
     for name, extra, words in (("no profile", "", "serving.profile"),
                                ("no such file", "  profile: no.db\n", "no.db")):
         path = profile_experiment(folder, policy, 16, extra, False)

@@ -480,8 +480,9 @@ static void expect_warning(const char *policies, const char *want)
     for (int p = 0; p < list.count; p++)
         for (int i = 0; i < kv_spec_named(&list.point[p]); i++) {
             kv_part part = kv_spec_get(&list.point[p], i);
-            assert_true(count < 8);
-            point[count++] = (kv_idle_point){part.method, part.config};
+            assert_true(count + KV_SCORERS_MOST < 8);
+            point[count++] = (kv_idle_point){.method = part.method, .config = part.config};
+            count += kv_idle_scorers(&point[count - 1], &point[count]);
         }
     kv_idle_settings(point, count, append, got);
     assert_string_equal(got, want);
@@ -497,6 +498,9 @@ static void idle_settings_are_told_of(void **state)
                    "scissorhands: temperature does nothing, as it is for selection: sample\n"
                    "scissorhands: seed does nothing, as it is for selection: sample\n");
     expect_warning("{scissorhands: {keep: 0.1, selection: sample, temperature: 2}}", "");
+    expect_warning("{adakv: {keep: 0.1, interval: 3, scorer: {scissorhands: {temperature: 2}}}}",
+                   "adakv: interval does nothing, as it is for evict: interval\n"
+                   "scissorhands: temperature does nothing, as it is for selection: sample\n");
     expect_warning("[snapkv: {keep: 0.1}, minference: {block: 32, last: 9}]",
                    "minference: block does nothing, as it is for all but pattern: "
                    "vertical_slash\n");
