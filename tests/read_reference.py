@@ -489,10 +489,28 @@ def refusals(folder):
         yield "in trace info %d" % number, good, done.stderr
 
 
+def always_read(folder):
+    """With 30 columns and 100 diagonals minference has no others than those that always come first: row i reads
+    the positions below 30 and those above i - 100. On a recording longer than that."""
+    sample = os.path.join(HERE, "..", "examples", "sample.h5")
+    path, database = os.path.join(folder, "always.yaml"), os.path.join(folder, "always.db")
+    with open(path, "w") as out:
+        yaml.safe_dump({"attention": {"traces": [sample], "critical": {"resamples": 1},
+                                      "policies": [{"minference": {"vertical": 30, "slash": 100}}]}}, out)
+    subprocess.run([os.environ["KVSIM"], "run", path, "-o", database, "-q"], check=True)
+    got = dict(sqlite3.connect(database).execute("select example, kv_reads_prefill from example_point"))
+    wrong = []
+    for name, share in got.items():
+        rows = probed(reference.Example(sample, name[-4:]))
+        want = sum(min(i + 1, 30 + min(100, max(0, i - 29))) for i in rows) / sum(i + 1 for i in rows)
+        wrong += [] if abs(share - want) < 1e-9 else ["%s: %r, expected %r" % (name, share, want)]
+    return wrong or ([] if got else ["no examples"])
+
+
 def main():
     all_cases = list(cases())
     points = [([yaml.safe_load(EVICTION)] if evicts else []) + [yaml.safe_load(read)] for read, evicts in all_cases]
-    print("1..%d" % (len(all_cases) + 10))
+    print("1..%d" % (len(all_cases) + 11))
     loaded = {name: reference.Example(TRACE, name) for name in EXAMPLES}
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -515,6 +533,11 @@ def main():
             print("%s %d - refuses %s" % ("ok" if good else "not ok", number, what))
             print("# " + message.strip())
             failed += not good
+        wrong = always_read(folder)
+        print("%s %d - what minference always reads" % ("not ok" if wrong else "ok", len(all_cases) + 11))
+        for line in wrong[:5]:
+            print("# " + line)
+        failed += bool(wrong)
     return 1 if failed else 0
 
 

@@ -3,12 +3,13 @@
 # SPDX-FileCopyrightText: The kvsim authors
 """TAP test: kvsim run against a brute force written from the design text (reference/reference.py).
 
-Every retention policy but random, every schedule, chunked and whole, published presets: retained sets
+Every retention policy, every schedule, chunked and whole, published presets: retained sets
 must be equal, footprint and peak equal to 1e-12, measures of attention to 1e-6 (kvsim keeps rows in
 single precision). Skips where Python has no numpy, h5py or yaml.
 """
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -65,8 +66,16 @@ def preset_policies():
 
 
 def every_other(policies):
-    """Half of them, in turns, so that every policy and schedule is met and the test stays short."""
-    return [policy for i, policy in enumerate(policies) if i % 2 == 0]
+    """Half of them, so that the test stays short: of those that differ in schedule or amount alone every second,
+    the first one always, so that every kind is met."""
+    met, out = {}, []
+    for policy in policies:
+        kind = re.sub(r"(evict|keep|threshold): [^,}]+", "", policy)
+        place, count = met.setdefault(kind, [len(met), 0])
+        met[kind][1] += 1
+        if count == 0 or (place + count) % 2 == 0:
+            out.append(policy)
+    return out
 
 
 def method_policies():
@@ -78,7 +87,11 @@ def method_policies():
         yield "{l2: {%s, skip_layers: 1, prune_after: 20}}" % common
         yield "{scissorhands: {%s, window: 4, sinks: 2, history: 9, decay: 0.8}}" % common
         yield "{scissorhands: {%s, window: 3, sinks: 0, history: 12, importance: count}}" % common
+        yield "{scissorhands: {%s, window: 3, sinks: 1, history: 6, selection: sample, temperature: 0.3, seed: 5}}" % common
         yield "{nacl: {%s, window: 6, random: 0}}" % common
+        yield "{nacl: {%s, window: 5, sinks: 2, temperature: 0.02}}" % common
+        yield "{random: {%s}}" % common
+        yield "{random: {%s, sinks: 3, window: 6, seed: 11}}" % common
         yield "{lagkv: {%s, lag: 8, sinks: 3}}" % common
         yield "{lagkv: {%s, lag: 7, cross_scoring: true}}" % common
         yield "{corm: {window: 7, evict: %s, interval: 3}}" % evict
@@ -190,6 +203,26 @@ def finch_chunks():
     yield "{finch: {keep: 0.4, chunk: 10, sinks: 2, normalize: false}}"
 
 
+def edges():
+    """Rules that only show at some amounts: the least that stays, prompts (62 and 78 tokens) shorter than a chunk,
+    layers that are spared, a budget of all there is; kvsim's own pyramid."""
+    for chunk in (9, 70, 100):
+        for keep in (0.01, 0.4):
+            yield "{chunkkv: {preset: kvpress, window: 8, kernel: 3, chunk: %d, keep: %s}}" % (chunk, keep)
+    yield "{chunkkv: {window: 8, chunk: 9, keep: 0.01}}"
+    for budget in (61, 62, 78, 79):
+        yield "{headkv: {preset: kvcache-factory, window: 8, budget: %d, heads: importance.tsv}}" % budget
+    for keep in (0.2, 0.6):
+        yield "{knorm: {preset: prulong, window: 5, keep: %s}}" % keep
+        yield "{knorm: {preset: kvcache-factory, keep: %s}}" % keep
+        yield "{l2: {preset: devoto, prune_after: 30, keep: %s}}" % keep
+        for beta in (1, 2, 7):
+            yield "{pyramidkv: {window: 4, beta: %d, keep: %s}}" % (beta, keep)
+        yield "{pyramidkv: {window: 6, beta: 3, window_in_budget: false, keep: %s, evict: chunked}}" % keep
+    for length in (62, 63, 78, 79):     # a head of as many entries is pruned
+        yield "{l2: {keep: 0.5, skip_layers: 0, prune_after: %d}}" % length
+
+
 def lazy_layers():
     """SimLayerKVPress: threshold 1 spares every layer; the least length that is looked at (prompts of 62 and 78 tokens)."""
     for recent, rows in ((56, 1), (57, 1), (56, 2), (73, 1), (71, 3), (71, 2)):
@@ -215,7 +248,7 @@ def run_kvsim(policies, folder):
             for layer in range(4):
                 out.write("\t".join("%d" % ((7 * i * i + 13 * layer * i + 3 * i + layer) % 23 - (
                     11 if columns == 64 else 0)) for i in range(columns)) + "\n")
-    experiment = {"name": "reference", "attention": {
+    experiment = {"name": "reference", "seed": 0, "attention": {
         "traces": [TRACE], "keep_sets": True, "chunk_size": CHUNKS, "critical": {"resamples": 1},
         "policies": [yaml.safe_load(p) for p in policies]}}
     path, database = os.path.join(folder, "e.yaml"), os.path.join(folder, "r.db")
@@ -260,7 +293,8 @@ def compare(policy, chunk, got, sets, want):
 def main():
     policies = list(schedule_policies()) + list(preset_policies()) + every_other(
         method_policies()) + every_other(scorer_policies()) + list(kvpress_counts()) + list(
-        kvcache_factory_counts()) + list(finch_chunks()) + list(lazy_layers()) + list(other_policies())
+        kvcache_factory_counts()) + list(finch_chunks()) + list(edges()) + list(lazy_layers()) + list(
+        other_policies())
     examples = ["0000", "0002"]
     print("1..%d" % len(policies))
     with tempfile.TemporaryDirectory() as folder:

@@ -13,10 +13,12 @@ np.seterr(divide="ignore", invalid="ignore")
 
 # Defaults as `kvsim list policies NAME` gives them.
 DEFAULTS = {
+    "random": dict(evict="postfill", window=0, sinks=0, seed=None),
+    "knorm": dict(evict="postfill", skip_layers=0, sinks=0, window=0, window_in_budget=True),
     "l2": dict(evict="postfill", skip_layers=2, prune_after=0, sinks=0, window=0),
     "scissorhands": dict(evict="online", window=32, sinks=4, history=64, decay=1, importance="probability",
-                         score_over="present", accumulate=False),
-    "nacl": dict(evict="postfill", window=64, sinks=4, random=0.3),
+                         score_over="present", selection="top", temperature=1, seed=None, accumulate=False),
+    "nacl": dict(evict="postfill", window=64, sinks=4, random=0.3, temperature=1, seed=None),
     "lagkv": dict(evict="postfill", window=0, sinks=4, lag=128, cross_scoring=False),
     "corm": dict(evict="online", window=256, sinks=0, score_over="present"),
     "simlayerkv": dict(evict="postfill", threshold=1, sinks=4, recent=1024, rows=1, score_over="present"),
@@ -38,6 +40,9 @@ DEFAULTS = {
     "topk": dict(evict="postfill", window=0, sinks=0),
 }
 PRESETS = {
+    ("knorm", "prulong"): dict(skip_layers=2, window=64, window_in_budget=False, evict="pool"),
+    ("knorm", "kvcache-factory"): dict(skip_layers=2, rounding="half_even"),
+    ("l2", "devoto"): dict(skip_layers=2, prune_after=2048, rounding="ceil", evict="online"),
     ("chunkkv", "kvpress"): dict(group_when="after"),
     ("criticalkv", "kvpress"): dict(group_when="after"),
     ("kvzip", "kvpress"): dict(),
@@ -113,6 +118,25 @@ def evict(ref, pol, layer, A, a, b, present):
     return [np.concatenate([k, np.sort(c)]).astype(int) for k, c in zip(e.kept, chosen)]
 
 
+def drawn(e, h, score):
+    """Scores whose best n are a sample of n, without replacement, by softmax(score / temperature)."""
+    p = e.pol
+    noise = [e.ref.draw(e.ex, p.seed, e.layer, h, int(j)) for j in e.keys[h]]
+    return np.array([s / p.temperature - math.log(-math.log(u + 2.0 ** -54)) for s, u in zip(score, noise)])
+
+
+def keep_random(e):
+    return [e.choose(h, [e.ref.draw(e.ex, e.pol.seed, e.layer, h, int(j)) for j in e.keys[h]]) for h in e.heads]
+
+
+def keep_knorm(e):
+    if e.layer < e.pol.skip_layers:
+        return e.keys
+    beside = 0 if e.pol.window_in_budget else e.pol.window
+    score = lambda h: -np.sqrt((e.ex.k[e.layer, h, e.keys[h]] ** 2).sum(axis=1))
+    return [e.choose(h, score(h), budget=min(len(e.keys[h]), e.pol.count(e.n) + beside)) for h in e.heads]
+
+
 def keep_l2(e):
     out = []
     for h in e.heads:
@@ -133,13 +157,23 @@ def keep_scissorhands(e):
             what = (p >= 1 / seen) & (e.keys[h] <= i) if e.pol.importance == "count" else p
             s += e.pol.decay ** (e.b - 1 - i) * what
         return s
-    return [e.choose(h, e.group_score(h, per_head)) for h in e.heads]
+    score = [e.group_score(h, per_head) for h in e.heads]
+    return [e.choose(h, drawn(e, h, s) if e.pol.selection == "sample" else s) for h, s in zip(e.heads, score)]
 
 
 def keep_nacl(e):
-    assert e.pol.p.get("random_tokens", e.pol.random) == 0     # the draws are kvsim's own
-    per_head = lambda h, qh: sum(e.row(h, qh, i)[0] for i in e.rows(e.pol.window))
-    return [e.choose(h, e.group_score(h, per_head)) for h in e.heads]
+    """The best of what competes stay but for the share `random` of the room, which is drawn from the others."""
+    p, out = e.pol, []
+    per_head = lambda h, qh: sum(e.row(h, qh, i)[0] for i in e.rows(p.window))
+    for h in e.heads:
+        s, keys = e.group_score(h, per_head), e.keys[h]
+        free = [k for k in range(max(0, len(keys) - p.window)) if keys[k] >= p.sinks]
+        room = min(p.count(e.n), len(keys)) - (len(keys) - len(free))
+        best = sorted(free, key=lambda k: (-s[k], k))[:max(0, room - min(room, p.p.get("random_tokens", e.ref.half_up(p.random * room))))]
+        score = drawn(e, h, s)
+        score[best] = np.inf
+        out.append(e.choose(h, score))
+    return out
 
 
 def keep_lagkv(e):
@@ -215,6 +249,8 @@ def keep_chunkkv(e):
     scores = e.window_scores(before)
     total = sum(scores) if before else np.zeros(0)
     best = max(x.max() for x in scores) if before else 0
+    if e.n < length:        # no whole chunk: as the scorer alone
+        return [e.ref.top(np.append(s, np.full(len(keys) - before, best + 1)), keys, p.count(e.n)) for s in scores]
     total = np.append(total, np.full(len(keys) - before, e.ex.Hkv * (best + 1)))
     chunks = [range(f, min(f + length, len(keys))) for f in range(0, len(keys), length)]
     value = [total[list(c)].mean() for c in chunks]

@@ -39,6 +39,7 @@ class Example:
             self.scale = float(f.attrs.get("scale", 1 / math.sqrt(self.D)))
             e = f["examples"][name]
             self.P, self.N = int(e.attrs["prompt_len"]), int(e.attrs["total_len"])
+            self.task = e.attrs["task"].decode() if isinstance(e.attrs["task"], bytes) else e.attrs["task"]
             self.turns, self.evidence = e["turns"][:].tolist(), e["evidence"][:].tolist()
             self.query_pos = e["query_pos"][:]
             read = lambda what: e[what][:].astype(np.float64) if what in e else None
@@ -93,6 +94,25 @@ def top(scores, keys, count):
     return np.array(sorted(keys[j] for j in order[:max(0, count)]), dtype=int)
 
 
+def draw(ex, seed, layer, head, token):
+    """kvsim's own random numbers, 0 to 1: splitmix64's finaliser (Steele et al. 2014) over what names the draw.
+
+    The stream is FNV-1a over the experiment's seed (0 here), the task and the example; seed: the policy's, -1 if
+    it has none.
+    """
+    full = (1 << 64) - 1
+
+    def mix(z):
+        z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9 & full
+        z = (z ^ z >> 27) * 0x94d049bb133111eb & full
+        return z ^ z >> 31
+    stream = 14695981039346656037
+    for byte in (0).to_bytes(8, "little") + ex.task.encode() + ex.name.encode():
+        stream = (stream ^ byte) * 1099511628211 & full
+    key = mix(mix(stream + (-1 if seed is None else seed) & full) ^ layer << 32 ^ head)
+    return (mix(key + 0x9e3779b97f4a7c15 * (token + 1) & full) >> 11) * 2.0 ** -53
+
+
 def pool(x, kernel, kind):
     """avg: zero padding counted (always divided by kernel); max: padded with -inf. Stride 1, same length."""
     if kernel <= 1 or len(x) == 0:
@@ -128,7 +148,7 @@ def restricted(row, keys, visible, i, as_recorded=False):
 
 PRESETS = {
     None: {},
-    "linear": {},
+    "linear": dict(beta=2, window_in_budget=True),
     "kvpress": dict(window=64, kernel=5, pooling="avg", group_when="after", window_in_budget=True, beta=20,
                     evict="postfill"),
     "prulong": dict(window=64, kernel=5, pooling="avg", group_when="after", window_in_budget=False,
@@ -142,7 +162,7 @@ DEFAULTS = dict(window=64, kernel=5, pooling="avg", group="mean", group_when="be
                 score_over="chunk", rounding="half_up", beta=20, alpha=0.2, sinks=4, interval=16,
                 scope="layer", anchor="unit", skip_layers=0)
 SCHEDULE = dict(full="never", streaming="online", duo="online", prulong="online", h2o="online", tova="online",
-                snapkv="postfill", pyramidkv="postfill", adakv="postfill", knorm="postfill", keydiff="postfill",
+                snapkv="postfill", pyramidkv="postfill", adakv="postfill", keydiff="postfill",
                 observed_attention="postfill")
 
 
@@ -153,7 +173,7 @@ class Policy:
         given = given or {}
         if self.name not in SCHEDULE and self.name not in methods.DEFAULTS:
             raise SystemExit(f"unknown policy {self.name}")
-        self.preset = given.get("preset", "kvpress" if self.name in ("adakv", "pyramidkv") else None)
+        self.preset = given.get("preset", {"adakv": "kvpress", "pyramidkv": "linear"}.get(self.name))
         own = methods.DEFAULTS.get(self.name)
         preset = PRESETS[self.preset] if own is None else methods.PRESETS.get((self.name, self.preset), {})
         self.p = {**DEFAULTS, **(own or {"evict": SCHEDULE[self.name]}), **preset, **given}
@@ -189,9 +209,9 @@ class Policy:
 
 def pyramid(pol, n, w, layer):
     L = pol.ex.L
-    if pol.preset == "linear":                      # the variant of the shared attention data; k without the window
-        k = min(pol.count(n), n - w)
-        s = min(0.5, (n - w) / k - 1) if k else 0
+    if pol.preset == "linear":                      # kvsim's own, as docs/policies.md has it
+        k = min(pol.count(n) - (w if pol.window_in_budget else 0), n - w)
+        s = min(1 - 1 / pol.beta, (n - w) / k - 1) if k else 0
         return half_up(k * (1 + s * (1 - 2 * layer / (L - 1)))) + w
     if pol.preset == "kvpress":
         return kvpress_pyramid_budget(n, 1 - pol.keep, pol.window, pol.beta, layer, L)
@@ -264,8 +284,6 @@ def accumulate(pol, A, memory, a, b, present):
 def key_score(pol, layer, h, keys):
     k = pol.ex.k[layer, h, keys]
     norm = np.sqrt((k * k).sum(axis=1))
-    if pol.name == "knorm":
-        return -norm
     anchor = (k / norm[:, None]).mean(axis=0) if pol.anchor == "unit" else k.mean(axis=0)
     return -(k @ anchor) / (norm * np.sqrt((anchor * anchor).sum()))
 
@@ -335,7 +353,7 @@ def evict(pol, layer, A, memory, a, b, present):
             s = sum(row(qh, qh // ex.g) for qh in range(ex.Hq)) / ex.Hq
             one = np.append(top(s[:-1], keys[0][:-1], total - 1), keys[0][-1])
             chosen = [one] * ex.Hkv
-    else:                                                       # knorm, keydiff
+    else:                                                       # keydiff
         chosen = [top(key_score(pol, layer, h, keys[h]), keys[h], total) for h in range(ex.Hkv)]
     return [np.concatenate([kept[h], chosen[h]]).astype(int) for h in range(ex.Hkv)]
 

@@ -9,6 +9,7 @@ Straight loops in double precision over numpy arrays: slow and plain on purpose.
 import math
 
 import numpy as np
+from reference import draw
 
 PLAIN = 16
 
@@ -317,21 +318,6 @@ class Kvmerger(Merge):
 class Cam(Transform):
     defaults = dict(merge=32, seed=None)
 
-    def draw(self, h, token):
-        """splitmix64's finaliser over what names the draw; the stream is FNV-1a over seed and example."""
-        full = (1 << 64) - 1
-
-        def mix(z):
-            z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9 & full
-            z = (z ^ z >> 27) * 0x94d049bb133111eb & full
-            return z ^ z >> 31
-        stream = 14695981039346656037
-        for byte in (0).to_bytes(8, "little") + self.ex.task.encode() + self.ex.name.encode():
-            stream = (stream ^ byte) * 1099511628211 & full
-        key = mix(stream + (self.p["seed"] if self.p["seed"] is not None else -1) & full)
-        key = mix(key ^ self.layer << 32 ^ h)
-        return (mix(key + 0x9e3779b97f4a7c15 * (token + 1) & full) >> 11) * 2.0 ** -53
-
     def step(self, h, K, V, present, dropped, a, b):
         ex, present = self.ex, np.array(present)
         if len(dropped) == 0:
@@ -341,7 +327,7 @@ class Cam(Transform):
         mean = (rows / np.where(seen > 0, seen, np.inf)[:, None]).mean(0)
         for j in dropped:
             behind = present[present > j]
-            if mean[behind].sum() > 0 and self.draw(h, j) < mean[j] / mean[behind].mean():
+            if mean[behind].sum() > 0 and draw(ex, self.p["seed"], self.layer, h, j) < mean[j] / mean[behind].mean():
                 V[behind[:self.p["merge"]]] += V[j] / self.p["merge"]
 
 
