@@ -30,6 +30,7 @@ static const kv_param stream_rows[] = {KV_ROW_SINKS("4"), KV_ROW_WINDOW_BUDGET, 
 static const kv_param heads_rows[] = {KV_ROW_HEADS, KV_ROW_SPARSITY(NULL), KV_ROW_SINKS("128"),
                                       KV_ROW_WINDOW("256"), KV_ROW_END};
 static const kv_param heavy_rows[] = {KV_ROW_KEEP, KV_ROW_BUDGET, KV_ROW_RECENT(NULL), KV_ROW_END};
+static const kv_param observe_rows[] = {KV_ROW_KEEP, KV_ROW_WINDOW("0"), KV_ROW_END};
 static const kv_param no_rows[] = {KV_ROW_END};
 
 #define POLICY(n, rows, sets)                                                                      \
@@ -41,7 +42,12 @@ static const kv_retention snap = POLICY("snap", snap_rows, presets);
 static const kv_retention stream = POLICY("stream", stream_rows, NULL);
 static const kv_retention heads = POLICY("heads", heads_rows, NULL);
 static const kv_retention heavy = POLICY("heavy", heavy_rows, NULL);
-static const kv_retention *const policies[] = {&all, &snap, &stream, &heads, &heavy, NULL};
+static const kv_retention observe = {.name = "observe",
+                                     .config_bytes = sizeof(kv_retention_config),
+                                     .params = observe_rows,
+                                     .needs = KV_NEEDS_OBSERVERS};
+static const kv_retention *const policies[] = {&all,   &snap,    &stream, &heads,
+                                               &heavy, &observe, NULL};
 
 typedef struct parsed {
     kv_document *document;
@@ -170,6 +176,8 @@ static const struct {
     {"{stream: {sinks: 4}}", "dir/e.yaml:1:2: stream: say how much is kept: give window"},
     {"{heads: {heads: x.tsv}}", "dir/e.yaml:1:2: heads: say how much is kept: give sparsity"},
     {"{snap: {keep: 0.1, kernel: 4}}", "dir/e.yaml:1:2: snap: kernel is 4; expected an odd number"},
+    {"{observe: {keep: 0.1}}",
+     "dir/e.yaml:1:2: observe: window is 0, so that no row scores; expected at least 1"},
     {"{snap: {budget: 10}}",
      "dir/e.yaml:1:2: snap: 16 sinks and window entries stay in any case, which is above the "
      "budget of 10; expected a larger budget"},
