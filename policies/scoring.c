@@ -148,6 +148,15 @@ int kv_score_before_window(const kv_event *event)
     return n;
 }
 
+int kv_score_sinks(const kv_event *event)
+{
+    const kv_retention_config *config = event->config;
+    int n = 0;
+    while (n < event->candidates && event->candidate[n] < config->sinks_tokens)
+        n++;
+    return n;
+}
+
 /* The count-th largest of value[0..n), 1 <= count <= n; reorders value. */
 static double nth_largest(double *value, int n, long long count)
 {

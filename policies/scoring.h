@@ -39,6 +39,9 @@ long long kv_padded_observers(const void *config);
 /* How many of the candidates lie before the observation window. */
 int kv_score_before_window(const kv_event *event);
 
+/* How many of the candidates are sinks: they come first. */
+int kv_score_sinks(const kv_event *event);
+
 /* Sets the best `count` of score[0..n) to INFINITY; ties: lower index. scratch: n doubles. */
 void kv_score_pin_best(double *score, int n, long long count, double *scratch);
 

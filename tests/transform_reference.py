@@ -62,6 +62,7 @@ def policies():
     yield "{kvmerger: {threshold: 0.4, sigma: 2}, %s}" % (SNAP % (0.5, "chunked"))
     yield "{kvmerger: {threshold: -1}, %s}" % (SNAP % (0.3, "step"))
     yield "{cam: {merge: 4}, %s}" % (SNAP % (0.5, "step"))
+    yield "{cam: {preset: kvpress}, %s}" % (SNAP % (0.5, "step"))       # fewer than 32 follow
     yield "{cam: {seed: 7}, h2o: {keep: 0.4, evict: online, rounding: half_up}}"
     yield "{rerotate: {}, %s}" % (SNAP % (0.4, "postfill"))
     yield "{rerotate: {}, %s}" % (SNAP % (0.5, "chunked"))

@@ -181,13 +181,12 @@ static void score(const kv_event *event, double *out)
 {
     const OWN *c = event->config;
     const kv_shape *shape = event->view->shape;
-    int width = shape->head_dim, group = shape->heads / shape->kv_heads, first = 0;
+    int width = shape->head_dim, group = shape->heads / shape->kv_heads;
+    int first = kv_score_sinks(event);
     kv_rotation r = {kv_layer_rope(event->view->source), c->rope_theta, width};
     double *room = event->view->anchor, *cosine = room + width;
     statistics s = {room, room + 3 * (size_t)width, room + 2 * (size_t)width, width};
     const float *values = kv_layer_values(event->view->source, event->kv_head);
-    while (first < event->scored && event->candidate[first] < c->base.sinks_tokens)
-        first++;
     memset(out, 0, (size_t)event->scored * sizeof *out);
     mean_rotation(event, &r, cosine);
     for (int g = 0; g < group; g++) {

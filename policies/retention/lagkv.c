@@ -136,9 +136,7 @@ static void score_block(const kv_event *event, int first, double *out)
 static void score(const kv_event *event, double *out)
 {
     const lagkv_config *c = event->config;
-    int n = event->candidates, sinks = 0, lag = (int)c->lag_tokens;
-    while (sinks < n && event->candidate[sinks] < c->base.sinks_tokens)
-        sinks++;
+    int n = event->candidates, sinks = kv_score_sinks(event), lag = (int)c->lag_tokens;
     bool whole = n - sinks >= 2 * lag;
     for (int k = 0; k < event->scored; k++)
         out[k] = k < sinks || whole ? 1 : (double)(k - sinks) / (n - sinks);

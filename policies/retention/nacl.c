@@ -63,14 +63,13 @@ static void score(const kv_event *event, double *out)
 {
     const nacl_config *c = event->config;
     double *scratch = event->view->work;
-    int rows = event->observer_end - event->observer_first, sinks = 0;
+    int rows = event->observer_end - event->observer_first, sinks = kv_score_sinks(event);
     kv_score_window(event, out);
     for (int k = 0; k < event->scored; k++)
         out[k] *= rows; /* the proxies' sum, which the temperature is for */
-    while (sinks < event->scored && event->candidate[sinks] < c->base.sinks_tokens)
-        sinks++;
-    kv_score_pin_best(out + sinks, event->scored - sinks,
-                      event->room - drawn_tokens(c, event->room), scratch);
+    if (sinks < event->scored)
+        kv_score_pin_best(out + sinks, event->scored - sinks,
+                          event->room - drawn_tokens(c, event->room), scratch);
     kv_score_sample(event, c->temperature, out);
 }
 

@@ -51,15 +51,6 @@ static void score(const kv_event *event, double *out)
         out[k] = event->candidate[k];
 }
 
-/* Sinks among the candidates. */
-static int sinks_of(const kv_event *event, const simlayerkv_config *c)
-{
-    int n = 0;
-    while (n < event->candidates && event->candidate[n] < c->base.sinks_tokens)
-        n++;
-    return n;
-}
-
 /* The share of one row on the candidates first..end-1, first >= 0. */
 static double share_of(const kv_event *event, const kv_seen_row *row, long long first, int end)
 {
@@ -73,7 +64,7 @@ static double share_of(const kv_event *event, const kv_seen_row *row, long long 
  * entries before those rows; nothing counts twice. */
 static double lazy_share(const kv_event *event, const simlayerkv_config *c)
 {
-    int before = kv_score_before_window(event), sinks = sinks_of(event, c), samples = 0;
+    int before = kv_score_before_window(event), sinks = kv_score_sinks(event), samples = 0;
     long long recent = before - c->recent_tokens; /* first of them */
     double share = 0;
     for (int h = 0; h < event->view->shape->heads; h++)
@@ -89,7 +80,7 @@ static long long resize(const void *config, const kv_event *event, const double 
                         const int32_t *order, int ranked, long long quota_entries)
 {
     const simlayerkv_config *c = config;
-    long long lazy = sinks_of(event, c) + c->recent_tokens;
+    long long lazy = kv_score_sinks(event) + c->recent_tokens;
     bool too_few = event->candidates <= lazy + c->rows;
     if (too_few || c->threshold >= 1 || lazy_share(event, c) <= c->threshold)
         return event->candidates;

@@ -4,8 +4,9 @@
  * attention it still gets. */
 #include "config.h"
 
-#include "policies/transform/merge.h"
 #include "policies/draw.h"
+#include "policies/retention_params.h"
+#include "policies/transform/merge.h"
 
 #include <math.h>
 #include <string.h>
@@ -16,28 +17,15 @@ typedef struct cam_config {
     int preset;
 } cam_config;
 
+enum preset { NONE, KVPRESS };
 static const char *const preset_names[] = {"none", "kvpress", NULL};
 static const kv_preset presets[] = {{"kvpress", "merge=32", "CAMPress"}, {.name = NULL}};
 
-static const kv_param params[] = {{.name = "merge",
-                                   .type = KV_INT,
-                                   .offset = offsetof(cam_config, merge),
-                                   .fallback = "32",
-                                   .min = 1,
-                                   .max = INFINITY,
-                                   .flags = KV_PARAM_SWEEP,
-                                   .unit = "entries",
-                                   .help = "next kept entries over which a value is spread"},
-                                  {.name = "seed",
-                                   .type = KV_INT,
-                                   .offset = offsetof(cam_config, seed),
-                                   .min = 0,
-                                   .max = INFINITY,
-                                   .flags = KV_PARAM_SWEEP,
-                                   .unit = "",
-                                   .help = "of the draws; the experiment's if not given"},
-                                  KV_TRANSFORM_PRESET(cam_config, preset_names),
-                                  {.name = NULL}};
+static const kv_param params[] = {KV_ROW_OF_COUNT(cam_config, "merge", merge, "32", 1, "entries",
+                                                  "next kept entries over which a value is spread"),
+                                  KV_ROW_OF_COUNT(cam_config, "seed", seed, NULL, 0, "",
+                                                  "of the draws; the experiment's if not given"),
+                                  KV_TRANSFORM_PRESET(cam_config, preset_names), KV_ROW_END};
 
 /* attention[i] = what the step's last query gives token[i], of all that it saw, mean over the
  * group's query heads. */
@@ -90,8 +78,9 @@ static void apply(const kv_transform_step *step)
         int follow = step->presents - behind;
         double chance = sum > 0 ? leaving[i] * follow / sum : 0;
         int takers = follow < config->merge ? follow : (int)config->merge;
+        int shares = config->preset == KVPRESS ? takers : (int)config->merge;
         if (kv_draw(step->view, config->seed, step->kv_head, token) < chance)
-            spread(step, token, behind, takers, 1 / (double)config->merge);
+            spread(step, token, behind, takers, 1 / (double)shares);
     }
 }
 

@@ -4,6 +4,7 @@
  * rank for what the levels lose. */
 #include "config.h"
 
+#include "policies/retention_params.h"
 #include "policies/transform/low_rank.h"
 #include "policies/transform/quantise.h"
 
@@ -18,32 +19,22 @@ typedef struct gear_config {
     long long buffer;      /* entries that wait to become a block */
 } gear_config;
 
-#define ROW(row_name, field, row_fallback, low, high, of, words)                                   \
-    {                                                                                              \
-        .name = row_name, .type = KV_INT, .offset = offsetof(gear_config, field),                  \
-        .fallback = row_fallback, .min = low, .max = high, .flags = KV_PARAM_SWEEP, .unit = of,    \
-        .help = words                                                                              \
-    }
-
 static const kv_param params[] = {
-    ROW("bits", bits, "2", 1, 8, "bits", "of a quantised number"),
-    ROW("group", group, "64", 2, 1024, "numbers",
-        "that share a 16-bit scale and zero: tokens of a key's channel, channels of a value"),
-    {.name = "outliers",
-     .type = KV_REAL,
-     .offset = offsetof(gear_config, outliers),
-     .fallback = "0.02",
-     .min = 0,
-     .max = 0.5,
-     .flags = KV_PARAM_SWEEP,
-     .unit = "fraction",
-     .help = "numbers of each channel of keys and of each value stored apart in 32 bits, half of "
-             "them at each end, rounded down"},
-    ROW("rank", rank, "4", 0, 64, "", "of the matrix that repairs a block of the prompt"),
-    ROW("decode_rank", decode_rank, "2", 0, 64, "",
-        "of the matrix that repairs a block of generated tokens"),
-    ROW("buffer", buffer, "20", 1, 65536, "tokens", "newest entries that wait to become a block"),
-    {.name = NULL}};
+    KV_ROW_OF(gear_config, "bits", KV_INT, bits, "2", 1, 8, NULL, 0, "bits",
+              "of a quantised number"),
+    KV_ROW_OF(gear_config, "group", KV_INT, group, "64", 2, 1024, NULL, 0, "numbers",
+              "that share a 16-bit scale and zero: tokens of a key's channel, channels of a value"),
+    KV_ROW_OF_REAL(
+        gear_config, "outliers", outliers, "0.02", 0, 0.5, "fraction",
+        "numbers of each channel of keys and of each value stored apart in 32 bits, half of "
+        "them at each end, rounded down"),
+    KV_ROW_OF(gear_config, "rank", KV_INT, rank, "4", 0, 64, NULL, 0, "",
+              "of the matrix that repairs a block of the prompt"),
+    KV_ROW_OF(gear_config, "decode_rank", KV_INT, decode_rank, "2", 0, 64, NULL, 0, "",
+              "of the matrix that repairs a block of generated tokens"),
+    KV_ROW_OF(gear_config, "buffer", KV_INT, buffer, "20", 1, 65536, NULL, 0, "tokens",
+              "newest entries that wait to become a block"),
+    KV_ROW_END};
 
 /* Outliers at one end of a vector of n numbers. */
 static int outliers_of(const gear_config *config, int n)

@@ -5,6 +5,7 @@
  * have no such channels. The newest entries stay as they are. */
 #include "config.h"
 
+#include "policies/retention_params.h"
 #include "policies/transform/quantise.h"
 
 #include <math.h>
@@ -16,26 +17,21 @@ typedef struct kivi_config {
     int preset;
 } kivi_config;
 
-#define ROW(row_name, field, row_fallback, low, high, of, words)                                   \
-    {                                                                                              \
-        .name = row_name, .type = KV_INT, .offset = offsetof(kivi_config, field),                  \
-        .fallback = row_fallback, .min = low, .max = high, .flags = KV_PARAM_SWEEP, .unit = of,    \
-        .help = words                                                                              \
-    }
-
 static const char *const preset_names[] = {"none", "scbench", NULL};
 static const kv_preset presets[] = {
     {"scbench", "group=32 residual=32", "SCBench's settings (Li et al. 2024)"}, {.name = NULL}};
 
 static const kv_param params[] = {
-    ROW("key_bits", key_bits, "2", 1, 8, "bits", "of a quantised number of a key"),
-    ROW("value_bits", value_bits, "2", 1, 8, "bits", "of a quantised number of a value"),
-    ROW("group", group, "32", 2, 1024, "numbers",
-        "that share a 16-bit scale and zero: tokens of a key's channel, channels of a value"),
-    ROW("residual", residual, "128", 2, 65536, "tokens",
-        "newest entries kept as they are; keys leave them in batches of so many"),
+    KV_ROW_OF(kivi_config, "key_bits", KV_INT, key_bits, "2", 1, 8, NULL, 0, "bits",
+              "of a quantised number of a key"),
+    KV_ROW_OF(kivi_config, "value_bits", KV_INT, value_bits, "2", 1, 8, NULL, 0, "bits",
+              "of a quantised number of a value"),
+    KV_ROW_OF(kivi_config, "group", KV_INT, group, "32", 2, 1024, NULL, 0, "numbers",
+              "that share a 16-bit scale and zero: tokens of a key's channel, channels of a value"),
+    KV_ROW_OF(kivi_config, "residual", KV_INT, residual, "128", 2, 65536, NULL, 0, "tokens",
+              "newest entries kept as they are; keys leave them in batches of so many"),
     KV_TRANSFORM_PRESET(kivi_config, preset_names),
-    {.name = NULL}};
+    KV_ROW_END};
 
 enum { KEY_DONE = 1, VALUE_DONE = 2 };
 

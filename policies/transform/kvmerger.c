@@ -4,6 +4,7 @@
  * neighbours, each entry by a Gaussian of its distance to the one that stays. */
 #include "config.h"
 
+#include "policies/retention_params.h"
 #include "policies/transform/merge.h"
 
 #include <math.h>
@@ -14,25 +15,12 @@ typedef struct kvmerger_config {
 } kvmerger_config;
 
 static const kv_param params[] = {
-    {.name = "threshold",
-     .type = KV_REAL,
-     .offset = offsetof(kvmerger_config, threshold),
-     .fallback = "0.75",
-     .min = -1,
-     .max = 1,
-     .flags = KV_PARAM_SWEEP,
-     .unit = "cosine",
-     .help = "least cosine of the keys of two neighbours that belong to one run"},
-    {.name = "sigma",
-     .type = KV_REAL,
-     .offset = offsetof(kvmerger_config, sigma),
-     .fallback = "0",
-     .min = 0,
-     .max = INFINITY,
-     .flags = KV_PARAM_SWEEP,
-     .unit = "distance",
-     .help = "width of the Gaussian; 0: the mean distance of a set's keys to the one that stays"},
-    {.name = NULL}};
+    KV_ROW_OF_REAL(kvmerger_config, "threshold", threshold, "0.75", -1, 1, "cosine",
+                   "least cosine of the keys of two neighbours that belong to one run"),
+    KV_ROW_OF_REAL(
+        kvmerger_config, "sigma", sigma, "0", 0, INFINITY, "distance",
+        "width of the Gaussian; 0: the mean distance of a set's keys to the one that stays"),
+    KV_ROW_END};
 
 /* Whether two neighbouring tokens belong to one run. */
 static bool alike(const kv_transform_step *step, int before, int token)

@@ -5,6 +5,7 @@
  * to the prompt's numbers, or even. */
 #include "config.h"
 
+#include "policies/retention_params.h"
 #include "policies/transform/quantise.h"
 
 #include <math.h>
@@ -22,44 +23,18 @@ typedef struct kvquant_config {
     int levels;      /* NUQ or UNIFORM */
 } kvquant_config;
 
-static const kv_param params[] = {{.name = "bits",
-                                   .type = KV_INT,
-                                   .offset = offsetof(kvquant_config, bits),
-                                   .fallback = "3",
-                                   .min = 1,
-                                   .max = 8,
-                                   .flags = KV_PARAM_SWEEP,
-                                   .unit = "bits",
-                                   .help = "of a quantised number"},
-                                  {.name = "outliers",
-                                   .type = KV_REAL,
-                                   .offset = offsetof(kvquant_config, outliers),
-                                   .fallback = "0.01",
-                                   .min = 0,
-                                   .max = 0.5,
-                                   .flags = KV_PARAM_SWEEP,
-                                   .unit = "fraction",
-                                   .help = "numbers of each vector stored apart in 32 bits, value "
-                                           "and index; at least one unless 0"},
-                                  {.name = "sinks",
-                                   .type = KV_INT,
-                                   .offset = offsetof(kvquant_config, sinks),
-                                   .fallback = "1",
-                                   .min = 0,
-                                   .max = INFINITY,
-                                   .flags = KV_PARAM_SWEEP,
-                                   .unit = "tokens",
-                                   .help = "first tokens of the sequence, not quantised"},
-                                  {.name = "levels",
-                                   .type = KV_CHOICE,
-                                   .offset = offsetof(kvquant_config, levels),
-                                   .fallback = "nuq",
-                                   .choices = level_names,
-                                   .flags = KV_PARAM_SWEEP,
-                                   .unit = "",
-                                   .help = "nuq: where the prompt's numbers lie, by weighted "
-                                           "k-means; uniform: evenly over a vector's range"},
-                                  {.name = NULL}};
+static const kv_param params[] = {
+    KV_ROW_OF(kvquant_config, "bits", KV_INT, bits, "3", 1, 8, NULL, 0, "bits",
+              "of a quantised number"),
+    KV_ROW_OF_REAL(kvquant_config, "outliers", outliers, "0.01", 0, 0.5, "fraction",
+                   "numbers of each vector stored apart in 32 bits, value "
+                   "and index; at least one unless 0"),
+    KV_ROW_OF_COUNT(kvquant_config, "sinks", sinks, "1", 0, "tokens",
+                    "first tokens of the sequence, not quantised"),
+    KV_ROW_OF_CHOICE(kvquant_config, "levels", levels, "nuq", level_names,
+                     "nuq: where the prompt's numbers lie, by weighted k-means; uniform: evenly "
+                     "over a vector's range"),
+    KV_ROW_END};
 
 /* Outliers of a vector of n numbers. */
 static int outliers_of(const kvquant_config *config, int n)

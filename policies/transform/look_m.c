@@ -3,6 +3,7 @@
 /* LOOK-M: text stays before images do, and what leaves is merged into the nearest entry. */
 #include "config.h"
 
+#include "policies/retention_params.h"
 #include "policies/transform/merge.h"
 
 #include <math.h>
@@ -16,23 +17,13 @@ static const char *const merge_names[] = {"averaged", "pivotal", "weighted", "no
 enum { MERGE_NONE = 3 };
 
 static const kv_param params[] = {
-    {.name = "merge",
-     .type = KV_CHOICE,
-     .offset = offsetof(look_m_config, merge),
-     .fallback = "pivotal",
-     .choices = merge_names,
-     .flags = KV_PARAM_SWEEP,
-     .unit = "",
-     .help = "how an entry and what it takes become one: their mean, the mean of the entry and the "
-             "midpoints to it, or the mean with each at the cosine of its key"},
-    {.name = "text_prior",
-     .type = KV_BOOL,
-     .offset = offsetof(look_m_config, text_prior),
-     .fallback = "true",
-     .flags = KV_PARAM_SWEEP,
-     .unit = "",
-     .help = "whether text tokens score above all images, so that images go first"},
-    {.name = NULL}};
+    KV_ROW_OF_CHOICE(
+        look_m_config, "merge", merge, "pivotal", merge_names,
+        "how an entry and what it takes become one: their mean, the mean of the entry and the "
+        "midpoints to it, or the mean with each at the cosine of its key"),
+    KV_ROW_OF_SWITCH(look_m_config, "text_prior", text_prior, "true",
+                     "whether text tokens score above all images, so that images go first"),
+    KV_ROW_END};
 
 /* Least and highest of the scores that are finite; a range of 1 where they are all alike. */
 static void score_range(const double *score, int n, double *low, double *range)

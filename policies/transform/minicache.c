@@ -4,6 +4,8 @@
  * layers shares one direction per token and keeps two lengths. */
 #include "config.h"
 
+#include "policies/retention_params.h"
+#include "policies/scoring.h"
 #include "policies/transform/merge.h"
 #include "policies/transform/quantise.h"
 
@@ -16,34 +18,16 @@ typedef struct minicache_config {
 } minicache_config;
 
 static const kv_param params[] = {
-    {.name = "t",
-     .type = KV_REAL,
-     .offset = offsetof(minicache_config, t),
-     .fallback = "0.6",
-     .min = 0,
-     .max = 1,
-     .flags = KV_PARAM_SWEEP,
-     .unit = "fraction",
-     .help = "way from the lower layer's direction to the upper one's, along the great circle"},
-    {.name = "retain",
-     .type = KV_REAL,
-     .offset = offsetof(minicache_config, retain),
-     .fallback = "0.05",
-     .min = 0,
-     .max = 1,
-     .flags = KV_PARAM_SWEEP,
-     .unit = "fraction",
-     .help = "entries of a step that stay unmerged, those with the widest angles, of keys and of "
-             "values each"},
-    {.name = "start_layer",
-     .type = KV_INT,
-     .offset = offsetof(minicache_config, start_layer),
-     .min = 0,
-     .max = INFINITY,
-     .flags = KV_PARAM_SWEEP,
-     .unit = "layers",
-     .help = "first layer of the first pair; half of the layers if not given"},
-    {.name = NULL}};
+    KV_ROW_OF_REAL(
+        minicache_config, "t", t, "0.6", 0, 1, "fraction",
+        "way from the lower layer's direction to the upper one's, along the great circle"),
+    KV_ROW_OF_REAL(
+        minicache_config, "retain", retain, "0.05", 0, 1, "fraction",
+        "entries of a step that stay unmerged, those with the widest angles, of keys and of "
+        "values each"),
+    KV_ROW_OF_COUNT(minicache_config, "start_layer", start_layer, NULL, 0, "layers",
+                    "first layer of the first pair; half of the layers if not given"),
+    KV_ROW_END};
 
 static int partner(const void *opaque, const kv_shape *shape, int layer)
 {
@@ -69,19 +53,12 @@ static double angle_of(const float *x, const float *y, int width)
     return acos(fmax(-1, fmin(1, xy / sqrt(xx) / sqrt(yy))));
 }
 
-static double length(const float *x, int width)
-{
-    double sum = 0;
-    for (int d = 0; d < width; d++)
-        sum += (double)x[d] * x[d];
-    return sqrt(sum);
-}
-
 /* Spherical interpolation of the two directions, at this layer's own length. own: this layer's
  * vector, rewritten; t: weight of this layer. */
 static void interpolate(float *own, const float *other, int width, double t, double angle)
 {
-    double length_own = length(own, width), length_other = length(other, width), s = sin(angle);
+    double length_own = kv_score_norm(own, width), length_other = kv_score_norm(other, width),
+           s = sin(angle);
     double a = s > 1e-9 ? sin(t * angle) / s : t, b = s > 1e-9 ? sin((1 - t) * angle) / s : 1 - t;
     for (int d = 0; d < width; d++)
         own[d] = (float)(length_own * (a * own[d] / length_own + b * other[d] / length_other));

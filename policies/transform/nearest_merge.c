@@ -3,6 +3,8 @@
 /* Each entry that leaves goes to the remaining one whose key is most like its own. */
 #include "config.h"
 
+#include "policies/retention_params.h"
+#include "policies/scoring.h"
 #include "policies/transform/merge.h"
 
 #include <math.h>
@@ -23,17 +25,11 @@ static const kv_preset presets[] = {
 static const char *const scheme_names[] = {"pivot", "weighted", "values", NULL};
 
 static const kv_param params[] = {
-    {.name = "scheme",
-     .type = KV_CHOICE,
-     .offset = offsetof(nearest_config, scheme),
-     .fallback = "pivot",
-     .choices = scheme_names,
-     .flags = KV_PARAM_SWEEP,
-     .unit = "",
-     .help = "pivot and weighted merge keys and values as KVCache-Factory does, values merges "
-             "values alone as kvpress does"},
-    KV_TRANSFORM_PRESET(nearest_config, preset_names),
-    {.name = NULL}};
+    KV_ROW_OF_CHOICE(
+        nearest_config, "scheme", scheme, "pivot", scheme_names,
+        "pivot and weighted merge keys and values as KVCache-Factory does, values merges "
+        "values alone as kvpress does"),
+    KV_TRANSFORM_PRESET(nearest_config, preset_names), KV_ROW_END};
 
 static kv_blend weighted(const kv_transform_step *step, const kv_merge_pair *pair)
 {
@@ -41,20 +37,12 @@ static kv_blend weighted(const kv_transform_step *step, const kv_merge_pair *pai
     return (kv_blend){weight, 0, weight};
 }
 
-static double length(const float *x, int width)
-{
-    double sum = 0;
-    for (int d = 0; d < width; d++)
-        sum += (double)x[d] * x[d];
-    return sqrt(sum);
-}
-
 /* A value that is long beside the one that takes it counts more. */
 static kv_blend by_values(const kv_transform_step *step, const kv_merge_pair *pair)
 {
     int width = step->view->shape->head_dim;
-    double dropped = length(kv_stored_row(step->value, step, pair->dropped), width);
-    double taker = length(kv_stored_row(step->value, step, pair->taker), width);
+    double dropped = kv_score_norm(kv_stored_row(step->value, step, pair->dropped), width);
+    double taker = kv_score_norm(kv_stored_row(step->value, step, pair->taker), width);
     double weight = dropped + taker > 0 ? fmax(pair->cosine, 0) * dropped / (dropped + taker) : 0;
     return (kv_blend){weight, 0, weight};
 }

@@ -4,9 +4,10 @@
  * next token, as if what left had never been there. */
 #include "config.h"
 
+#include "policies/retention_params.h"
 #include "policies/rotary.h"
-#include "policies/transform/merge.h"
 #include "policies/transform.h"
+#include "policies/transform/merge.h"
 
 #include <math.h>
 
@@ -14,16 +15,10 @@ typedef struct rerotate_config {
     double rope_theta; /* 0: the recording's rotary embedding */
 } rerotate_config;
 
-static const kv_param params[] = {{.name = "rope_theta",
-                                   .type = KV_REAL,
-                                   .offset = offsetof(rerotate_config, rope_theta),
-                                   .fallback = "0",
-                                   .min = 0,
-                                   .max = INFINITY,
-                                   .flags = KV_PARAM_SWEEP,
-                                   .unit = "",
-                                   .help = "base of the rotary embedding; 0: the recording says"},
-                                  {.name = NULL}};
+static const kv_param params[] = {
+    KV_ROW_OF_REAL(rerotate_config, "rope_theta", rope_theta, "0", 0, INFINITY, "",
+                   "base of the rotary embedding; 0: the recording says"),
+    KV_ROW_END};
 
 static unsigned needs_of(const void *config)
 {

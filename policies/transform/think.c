@@ -3,6 +3,7 @@
 /* ThinK: channels of keys that matter least for the queries at the prompt's end are not stored. */
 #include "config.h"
 
+#include "policies/retention_params.h"
 #include "policies/transform/quantise.h"
 
 #include <math.h>
@@ -27,43 +28,16 @@ static const kv_preset presets[] = {
     {.name = NULL}};
 
 static const kv_param params[] = {
-    {.name = "ratio",
-     .type = KV_REAL,
-     .offset = offsetof(think_config, ratio),
-     .fallback = "0.4",
-     .min = 0,
-     .max = 1,
-     .flags = KV_PARAM_SWEEP,
-     .unit = "fraction",
-     .help = "channels of each key that are not stored"},
-    {.name = "recent",
-     .type = KV_INT,
-     .offset = offsetof(think_config, recent),
-     .fallback = "32",
-     .min = 0,
-     .max = INFINITY,
-     .flags = KV_PARAM_SWEEP,
-     .unit = "tokens",
-     .help = "newest entries that keep all channels; 0 prunes them too"},
-    {.name = "observers",
-     .type = KV_INT,
-     .offset = offsetof(think_config, observers),
-     .fallback = "32",
-     .min = 1,
-     .max = INFINITY,
-     .flags = KV_PARAM_SWEEP,
-     .unit = "rows",
-     .help = "queries at the prompt's end that choose the channels"},
-    {.name = "scored",
-     .type = KV_CHOICE,
-     .offset = offsetof(think_config, scored),
-     .fallback = "old",
-     .choices = scored_names,
-     .flags = KV_PARAM_SWEEP,
-     .unit = "",
-     .help = "keys that choose the channels: those before the recent ones, or all"},
+    KV_ROW_OF_REAL(think_config, "ratio", ratio, "0.4", 0, 1, "fraction",
+                   "channels of each key that are not stored"),
+    KV_ROW_OF_COUNT(think_config, "recent", recent, "32", 0, "tokens",
+                    "newest entries that keep all channels; 0 prunes them too"),
+    KV_ROW_OF_COUNT(think_config, "observers", observers, "32", 1, "rows",
+                    "queries at the prompt's end that choose the channels"),
+    KV_ROW_OF_CHOICE(think_config, "scored", scored, "old", scored_names,
+                     "keys that choose the channels: those before the recent ones, or all"),
     KV_TRANSFORM_PRESET(think_config, preset_names),
-    {.name = NULL}};
+    KV_ROW_END};
 
 static int pruned_of(const think_config *config, int width)
 {

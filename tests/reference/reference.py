@@ -80,7 +80,7 @@ def half_up(x):
     return math.floor(x + 0.5)
 
 
-ROUND = {"half_up": half_up, "half_even": round, "truncate": int}   # Python's round() is half to even
+ROUND = {"half_up": half_up, "half_even": round, "truncate": int, "ceil": math.ceil}   # Python's round(): half to even
 
 
 def compute_n_kept(n, ratio):

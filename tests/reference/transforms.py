@@ -317,6 +317,7 @@ class Kvmerger(Merge):
 
 class Cam(Transform):
     defaults = dict(merge=32, seed=None)
+    presets = {"kvpress": dict(merge=32)}
 
     def step(self, h, K, V, present, dropped, a, b):
         ex, present = self.ex, np.array(present)
@@ -328,7 +329,9 @@ class Cam(Transform):
         for j in dropped:
             behind = present[present > j]
             if mean[behind].sum() > 0 and draw(ex, self.p["seed"], self.layer, h, j) < mean[j] / mean[behind].mean():
-                V[behind[:self.p["merge"]]] += V[j] / self.p["merge"]
+                takers = behind[:self.p["merge"]]
+                shares = len(takers) if self.p.get("preset") == "kvpress" else self.p["merge"]
+                V[takers] += V[j] / shares
 
 
 class Minicache(Transform):
