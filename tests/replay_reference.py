@@ -219,6 +219,9 @@ def edges():
         for beta in (1, 2, 7):
             yield "{pyramidkv: {window: 4, beta: %d, keep: %s}}" % (beta, keep)
         yield "{pyramidkv: {window: 6, beta: 3, window_in_budget: false, keep: %s, evict: chunked}}" % keep
+    for budget in (40, 64, 70, 100):    # points of one lane: the larger ones leave the shorter prompt alone
+        yield "{adakv: {preset: kvcache-factory, window: 5, kernel: 3, pooling: avg, alpha: 0.5, normalize: false, budget: %d}}" % (
+                budget)
     for length in (62, 63, 78, 79):     # a head of as many entries is pruned
         yield "{l2: {keep: 0.5, skip_layers: 0, prune_after: %d}}" % length
 

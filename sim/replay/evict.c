@@ -363,7 +363,10 @@ static void allocate(const kv__lane *lane, const kv__stage *stage, scope who, in
 {
     const kv_retention *policy = lane->group->policy;
     int heads = s->kv_heads;
-    if (policy->allocate == NULL)
+    bool drops = false;
+    for (int h = 0; h < heads; h++)
+        drops |= s->head[h].quota[budget] < s->head[h].candidates;
+    if (policy->allocate == NULL || !drops) /* whatever other budgets of the lane drop */
         return;
     for (int h = 0; h < heads; h++) {
         const head_event *head = &s->head[h];
