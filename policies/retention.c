@@ -89,7 +89,8 @@ kv_err kv_retention_check(const kv_retention *policy, const void *any_config, co
     if (config->kernel_tokens > 0 && config->kernel_tokens % 2 == 0)
         return kv_fail(diag, KV_ERR_INPUT, mark, "%s: kernel is %lld; expected an odd number",
                        policy->name, config->kernel_tokens);
-    bool by_window = policy->observers == NULL && policy->observers_of == NULL;
+    bool by_window =
+        policy->observers == NULL && policy->observers_of == NULL && config->scorer.name == NULL;
     if ((policy->needs & KV_NEEDS_OBSERVERS) && by_window && config->window_tokens < 1)
         return kv_fail(diag, KV_ERR_INPUT, mark,
                        "%s: window is 0, so that no row scores; expected at least 1", policy->name);

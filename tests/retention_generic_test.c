@@ -9,6 +9,7 @@
 
 #include "policies/retention.h"
 #include "policies/scorer.h"
+#include "sim/policy_spec.h"
 #include "sim/replay/replay.h"
 
 enum { TOKENS = 96, MAX_POINTS = 512, LAYERS = 4, KV_HEADS = 4 };
@@ -378,10 +379,89 @@ static void every_scorer(void **state)
     kv_attention_close(b.trace);
 }
 
+/* Appends the points of `text`, in chunks of 9. */
+static void add_text(bench *b, const char *text, kv_point_list *list)
+{
+    kv_diag diag = {0};
+    kv_mark mark = {"test", 1, 1};
+    int first = list->count;
+    if (kv_policy_parse_text(text, &mark, "", list, &diag) != KV_OK) {
+        print_error("%s: %s\n", text, diag.text);
+        fail();
+    }
+    for (int i = first; i < list->count; i++) {
+        assert_true(b->points < MAX_POINTS);
+        b->point[b->points++] = (point_state){.schedule = -1,
+                                              .keep = -1,
+                                              .replay = {.policy = list->point[i].policy,
+                                                         .config = list->point[i].config,
+                                                         .directory = "",
+                                                         .chunk_tokens = chunks[1]}};
+    }
+}
+
+/* Whether the policy has a setting of that name that is no budget itself. */
+static bool has(const kv_retention *policy, const char *name)
+{
+    const kv_param *param = kv_param_find(policy->params, name);
+    return param != NULL && !(param->flags & KV_PARAM_BUDGET);
+}
+
+/* One preset's budgets, some above the prompt's 78 tokens, in one list and each alone. */
+static void check_preset(bench *b, const kv_retention *policy, const char *preset)
+{
+    static const char *const budgets[] = {"20", "37", "77", "78", "79", "100"};
+    static bench alone;
+    kv_point_list list = {0};
+    kv_replay_result together;
+    char text[256];
+    b->points = 0;
+    for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++) {
+        snprintf(text, sizeof text, "{%s: {preset: %s, budget: %s%s%s%s%s}}", policy->name, preset,
+                 budgets[i], has(policy, "window") ? ", window: 7" : "",
+                 has(policy, "sinks") ? ", sinks: 2" : "",
+                 has(policy, "recent") ? ", recent: 7" : "",
+                 has(policy, "normalize") ? ", normalize: false" : "");
+        add_text(b, text, &list);
+    }
+    run(b, &together);
+    for (int i = 0; i < b->points; i++) {
+        kv_replay_result result;
+        alone = (bench){.trace = b->trace, .example = b->example, .policy = b->policy, .points = 1};
+        alone.point[0] = b->point[i];
+        run(&alone, &result);
+        if (memcmp(alone.point[0].present, b->point[i].present, sizeof b->point[i].present) != 0) {
+            print_error("%s, preset %s, budget %s differs alone\n", policy->name, preset,
+                        budgets[i]);
+            fail();
+        }
+        kv_replay_result_fini(&result);
+    }
+    kv_replay_result_fini(&together);
+    kv_point_list_fini(&list);
+}
+
+/* What a budget keeps is no matter of the budgets beside it, under published rules as well. */
+static void every_preset(void **state)
+{
+    static bench b;
+    if (kv_is_under_valgrind())
+        return; /* minutes there */
+    open_trace(&b);
+    for (const kv_retention *const *p = kv_retention_all(); *p != NULL; p++) {
+        b.policy = (*p)->name;
+        if (kv_param_find((*p)->params, "budget") == NULL)
+            continue;
+        for (const kv_preset *preset = (*p)->presets; preset && preset->name; preset++)
+            check_preset(&b, *p, preset->name);
+    }
+    kv_attention_close(b.trace);
+}
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_policy),
-                                       cmocka_unit_test(every_scorer)};
+                                       cmocka_unit_test(every_scorer),
+                                       cmocka_unit_test(every_preset)};
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

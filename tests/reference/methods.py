@@ -133,7 +133,7 @@ def keep_knorm(e):
     if e.layer < e.pol.skip_layers:
         return e.keys
     beside = 0 if e.pol.window_in_budget else e.pol.window
-    score = lambda h: -np.sqrt((e.ex.k[e.layer, h, e.keys[h]] ** 2).sum(axis=1))
+    score = lambda h: e.ref.key_score(e.pol, e.layer, h, e.keys[h])
     return [e.choose(h, score(h), budget=min(len(e.keys[h]), e.pol.count(e.n) + beside)) for h in e.heads]
 
 
@@ -169,7 +169,8 @@ def keep_nacl(e):
         s, keys = e.group_score(h, per_head), e.keys[h]
         free = [k for k in range(max(0, len(keys) - p.window)) if keys[k] >= p.sinks]
         room = min(p.count(e.n), len(keys)) - (len(keys) - len(free))
-        best = sorted(free, key=lambda k: (-s[k], k))[:max(0, room - min(room, p.p.get("random_tokens", e.ref.half_up(p.random * room))))]
+        lots = min(room, p.p.get("random_tokens", e.ref.half_up(p.random * room)))
+        best = sorted(free, key=lambda k: (-s[k], k))[:max(0, room - lots)]
         score = drawn(e, h, s)
         score[best] = np.inf
         out.append(e.choose(h, score))

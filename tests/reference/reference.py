@@ -284,6 +284,8 @@ def accumulate(pol, A, memory, a, b, present):
 def key_score(pol, layer, h, keys):
     k = pol.ex.k[layer, h, keys]
     norm = np.sqrt((k * k).sum(axis=1))
+    if pol.name == "knorm":
+        return -norm
     anchor = (k / norm[:, None]).mean(axis=0) if pol.anchor == "unit" else k.mean(axis=0)
     return -(k @ anchor) / (norm * np.sqrt((anchor * anchor).sum()))
 
