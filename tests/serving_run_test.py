@@ -186,10 +186,12 @@ def test_copies(folder):
     write(folder, "t.csv", "arrival,prompt,output\n0,100,10\n")
     for devices, heads in ((1, 8), (3, 3), (8, 1), (16, 1)):
         out = os.path.join(folder, "copies%d.db" % devices)
-        done = kvsim("run", experiment(folder), "-q", "-o", out, "--set", "serving.kv_blocks=0", "--set",
+        done = kvsim("run", experiment(folder), "-o", out, "--set", "serving.kv_blocks=0", "--set",
                      "serving.tensor_parallel=%d" % devices)
         sized = json.loads(kvsim("footprint", "--model", "llama-3.1-8b", "--prompt", "100", "--device",
                                  "rtx-4090", "--tensor-parallel", str(devices), "--json", "full").stdout)
+        check("%d devices are %swarned of" % (devices, "" if 32 % devices else "not "),
+              ("does not divide the 32 query heads" in done.stderr) == (32 % devices != 0), done.stderr)
         blocks = sized["memory_per_device"]["kv_bytes"] // (16 * 16384 * heads) - 1
         check("%d devices" % devices, done.returncode == 0 and
               rows(out, POINT)[0]["kv_capacity_bytes"] == blocks * 16 * 131072, (blocks, done.stderr))

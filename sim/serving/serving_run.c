@@ -165,17 +165,29 @@ static kv_err put_tiers(kv__output *out, const kv_serving_point *point, const kv
 
 /* --- One point --------------------------------------------------------------------- */
 
+enum { WARNINGS = 4 };
+
 /* A point on its way: the output borrows texts of it. */
 typedef struct task {
     int number;
     kv_serving_point point;
     kv__output out;
-    char warning[3][2048]; /* rows passed over, steps outside of a table, a timeline that was made
-                              coarser; "": none */
+    char warning[WARNINGS][2048]; /* rows passed over, steps outside of a table, a timeline that was
+                                     made coarser, heads divided unevenly; "": none */
     kv_diag diag;
     kv_err err;
     bool over;
 } task;
+
+static void note_uneven_heads(const kv_serving_point *point, char *out, size_t bytes)
+{
+    long long devices = point->config.tensor_parallel, heads = point->model->attention.heads;
+    if (heads % devices != 0)
+        snprintf(out, bytes,
+                 "tensor_parallel %lld does not divide the %lld query heads of %s: servers refuse "
+                 "that; here its work is divided evenly, and KV heads per device are rounded up",
+                 devices, heads, point->model->name);
+}
 
 static void note_warnings(task *k, const kv_request_reader *reader)
 {
@@ -183,11 +195,12 @@ static void note_warnings(task *k, const kv_request_reader *reader)
     if (first != NULL)
         kv_diag_format(first, k->warning[0], sizeof k->warning[0]);
     snprintf(k->warning[1], sizeof k->warning[1], "%s", kv_step_time_warning(k->point.time));
+    note_uneven_heads(&k->point, k->warning[3], sizeof k->warning[3]);
 }
 
 static void tell_warnings(const task *k, const kv_serving_run_options *options)
 {
-    for (int w = 0; w < 3 && options->warn != NULL; w++)
+    for (int w = 0; w < WARNINGS && options->warn != NULL; w++)
         if (*k->warning[w] != '\0')
             options->warn(options->warn_closure, k->warning[w]);
 }
