@@ -16,7 +16,7 @@ result $? 'compare.yaml runs'
 sed 's/^/# /' "$folder/errors"
 # The names that the project set out to have, and full, the measure of all.
 cat > "$folder/wanted" << 'END'
-a_shape adakv cam chunkkv corm criticalkv duo dynamickv expected_attention finch full gear h2o headkv infllm
+a_shape adakv cam chunkkv corm criticalkv curdkv duo dynamickv expected_attention finch full gear h2o headkv infllm
 keydiff kivi knorm kvmerger kvquant kvzip l2 lagkv locret look_m minference minicache nacl nearest_merge
 observed_attention prompt_compression prulong pyramidkv qfilter quest random rerotate retrieval_attention
 rocketkv scissorhands simlayerkv snapkv streaming think topk tova tri_shape

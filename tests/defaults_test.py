@@ -36,6 +36,7 @@ PUBLISHED = [
     ("streaming", "kvpress", dict(sinks=4), "StreamingLLMPress, n_sink"),
     ("streaming", "minference", dict(sinks=128, window=3968), "SCBench, streamingllm"),
     ("lagkv", "kvpress", dict(sinks=4, lag=128, cross_scoring=False), "LagKVPress"),
+    ("curdkv", "kvpress", dict(sinks=4, leverage="kv_product", local=16), "CURPress"),
     ("chunkkv", "kvpress", dict(chunk=20, window=64, kernel=5), "ChunkKVPress"),
     ("criticalkv", "kvpress", dict(first_stage=0.5, epsilon=1e-4, norm="projected"), "CriticalKVPress"),
     ("expected_attention", "kvpress", dict(future=512, sinks=4, covariance=True, vnorm=True, epsilon=0),

@@ -94,6 +94,9 @@ def method_policies():
         yield "{random: {%s, sinks: 3, window: 6, seed: 11}}" % common
         yield "{lagkv: {%s, lag: 8, sinks: 3}}" % common
         yield "{lagkv: {%s, lag: 7, cross_scoring: true}}" % common
+        yield "{curdkv: {%s, local: 5}}" % common
+        yield "{curdkv: {%s, sinks: 0, leverage: %s, local: %d}}" % (
+            common, ["key", "value", "kv_avg", "kv_product"][SCHEDULES.index(evict) % 4], 7 * (len(evict) % 2))
         yield "{corm: {window: 7, evict: %s, interval: 3}}" % evict
         yield "{corm: {window: 2, sinks: 3, evict: %s, interval: 3}}" % evict
         for threshold in (0.1, 0.4, 0.9):
@@ -173,6 +176,10 @@ def kvpress_counts():
     for keep, pool in ((0.033, "model"), (0.3, "layer"), (0.787, "model"), (0.55, "kv_head")):
         yield "{kvzip: {preset: kvpress, keep: %s, pool: %s}}" % (keep, pool)
     yield "{adakv: {preset: kvpress, window: 2, alpha: 0.01, keep: 0.2}}"
+    for keep in (0.1, 0.3, 0.55):
+        yield "{curdkv: {preset: kvpress, keep: %s}}" % keep
+        yield "{adakv: {preset: kvpress, scorer: {curdkv: {leverage: kv_avg}}, keep: %s}}" % keep
+    yield "{chunkkv: {preset: kvpress, chunk: 7, scorer: curdkv, keep: 0.4}}"
 
 
 def kvcache_factory_counts():
@@ -185,8 +192,6 @@ def kvcache_factory_counts():
         yield "{h2o: {preset: kvcache-factory, rounding: half_up, keep: 0.5, %s}}" % recent
     for keep in (0.5, 0.97, 1.0):
         yield "{headkv: {window: 4, keep: %s, heads: importance.tsv}}" % keep
-
-
     for keep in (0.05, 0.1, 0.13, 0.2, 0.5):     # below, at and above what sinks and window take
         yield "{nacl: {preset: kvcache-factory, random: 0, window: 5, sinks: 4, keep: %s}}" % keep
         yield "{scissorhands: {preset: kvcache-factory, window: 4, sinks: 5, history: 7, keep: %s}}" % keep

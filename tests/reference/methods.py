@@ -19,6 +19,7 @@ DEFAULTS = {
     "scissorhands": dict(evict="online", window=32, sinks=4, history=64, decay=1, importance="probability",
                          score_over="present", selection="top", temperature=1, seed=None, accumulate=False),
     "nacl": dict(evict="postfill", window=64, sinks=4, random=0.3, temperature=1, seed=None),
+    "curdkv": dict(evict="postfill", window=0, sinks=4, leverage="kv_product", local=16),
     "lagkv": dict(evict="postfill", window=0, sinks=4, lag=128, cross_scoring=False),
     "corm": dict(evict="online", window=256, sinks=0, score_over="present"),
     "simlayerkv": dict(evict="postfill", threshold=1, sinks=4, recent=1024, rows=1, score_over="present"),
@@ -207,6 +208,23 @@ def keep_lagkv(e):
                     score[here.start + k] = rank / lag
         out.append(e.choose(h, score))
     return out
+
+
+def leverage_scores(e, p, h):
+    """CURPress: squared lengths of keys and values, as shares of each `local` of them, combined."""
+    def shares(x):
+        size = (x ** 2).sum(axis=1)
+        if not p.local:
+            return size
+        padded = np.pad(size, (0, -len(size) % p.local)).reshape(-1, p.local)
+        return np.nan_to_num(padded / padded.sum(axis=1, keepdims=True)).reshape(-1)[:len(size)]
+    k2, v2 = shares(e.ex.k[e.layer, h, e.keys[h]]), shares(e.ex.v[e.layer, h, e.keys[h]])
+    score = {"key": k2, "value": v2, "kv_avg": (k2 + v2) / 2, "kv_product": k2 * v2}[p.leverage]
+    return score / score.sum()
+
+
+def keep_curdkv(e):
+    return [e.choose(h, leverage_scores(e, e.pol, h)) for h in e.heads]
 
 
 def keep_corm(e):

@@ -18,6 +18,7 @@ DEFAULTS = {
     "keydiff": dict(anchor="unit"),
     "observed_attention": dict(),
     "h2o": dict(),
+    "curdkv": dict(sinks=4, leverage="kv_product", local=16),
     "expected_attention": dict(sinks=4, future=512, covariance=True, vnorm=True, epsilon=0, rope_theta=0),
     "snapkv": dict(window=64, kernel=5, pooling="avg", group="mean", group_when="before"),
     "criticalkv": dict(first_stage=0.5, epsilon=1e-4, norm="projected"),
@@ -78,6 +79,9 @@ class Scorer:
 
     def expected_attention(self):
         return [methods.expected_scores(self.e, self.p, h) for h in self.e.heads]
+
+    def curdkv(self):
+        return [methods.leverage_scores(self.e, self.p, h) for h in self.e.heads]
 
     def snapkv(self):
         e = self.e
