@@ -52,7 +52,7 @@ const char *kv_family_name(kv_family family)
 #define COMMON(policy)                                                                             \
     .name = (policy)->name, .brief = (policy)->brief, .cite = (policy)->cite,                      \
     .stage = (policy)->stage, .config_bytes = (policy)->config_bytes, .params = (policy)->params,  \
-    .presets = (policy)->presets, .needs = (policy)->needs
+    .presets = (policy)->presets, .conditions = (policy)->conditions, .needs = (policy)->needs
 
 kv_method kv_method_of_retention(const kv_retention *policy)
 {

@@ -29,9 +29,10 @@ typedef struct kv_method {
     const char *name, *brief, *cite, *stage;
     size_t config_bytes;
     const kv_param *params;
-    const kv_preset *presets; /* NULL: none */
-    unsigned needs;           /* KV_NEEDS_* whatever the settings */
-    bool oracle;              /* a bound to measure others by, nothing to deploy */
+    const kv_preset *presets;       /* NULL: none */
+    const kv_condition *conditions; /* NULL: none but those of all policies (sim/idle.c) */
+    unsigned needs;                 /* KV_NEEDS_* whatever the settings */
+    bool oracle;                    /* a bound to measure others by, nothing to deploy */
 } kv_method;
 
 /* A policy with its settings, as a part of a point. */

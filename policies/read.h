@@ -85,12 +85,13 @@ typedef struct kv_read {
     const kv_param *params;   /* ends with a NULL name. Reading less makes no footprint curve: a row
                                  has KV_PARAM_BUDGET only where it sets what `retention` keeps */
     const kv_preset *presets; /* NULL: none */
-    bool oracle;              /* it knows the attention before it reads: a bound, labelled so */
-    unsigned phases;          /* KV_READS_PREFILL | KV_READS_DECODE */
-    unsigned needs;           /* KV_NEEDS_*, of every measured row; rows of the prompt that `study`
-                                 reads are those of `observers` */
-    bool whole_layer;         /* `select` looks at what the other KV heads hold */
-    size_t study_bytes;       /* bytes per token and query head that `study` fills; 0: none */
+    const kv_condition *conditions; /* settings that others switch off; NULL: none */
+    bool oracle;        /* it knows the attention before it reads: a bound, labelled so */
+    unsigned phases;    /* KV_READS_PREFILL | KV_READS_DECODE */
+    unsigned needs;     /* KV_NEEDS_*, of every measured row; rows of the prompt that `study`
+                           reads are those of `observers` */
+    bool whole_layer;   /* `select` looks at what the other KV heads hold */
+    size_t study_bytes; /* bytes per token and query head that `study` fills; 0: none */
     /* Checks settings against one another. Default: nothing more to check. */
     kv_err (*check)(const void *config, const kv_mark *mark, kv_diag *diag);
     /* Further needs that depend on the settings. Default: none. */

@@ -191,13 +191,14 @@ enum {
 };
 
 typedef struct kv_retention {
-    const char *name;         /* as users write it */
-    const char *brief;        /* one line: what stays */
-    const char *cite;         /* paper or code it follows */
-    const char *stage;        /* generation, compression, retrieval or loading */
-    size_t config_bytes;      /* of the configuration struct */
-    const kv_param *params;   /* ends with a NULL name */
-    const kv_preset *presets; /* NULL: none */
+    const char *name;               /* as users write it */
+    const char *brief;              /* one line: what stays */
+    const char *cite;               /* paper or code it follows */
+    const char *stage;              /* generation, compression, retrieval or loading */
+    size_t config_bytes;            /* of the configuration struct */
+    const kv_param *params;         /* ends with a NULL name */
+    const kv_preset *presets;       /* NULL: none */
+    const kv_condition *conditions; /* settings that others switch off; NULL: none */
     bool oracle;     /* it knows what is yet to come: a bound to measure others by, labelled so */
     unsigned needs;  /* KV_NEEDS_* whatever the settings, but for those of `scorer`: of the scores
                         that it takes the place of */

@@ -70,7 +70,7 @@ double kv_score_norm(const float *vector, int width);
         KV_ROW_INTERVAL("512"), KV_ROW_CHARGE_PROBES("false"), KV_ROW_ROUNDING("half_up"),         \
         KV_ROW_RATIO_ARITHMETIC("false")
 
-/* Settings of policies on kv_score_window_padded. */
+/* Settings of policies whose configuration begins with a kv_padded_config. */
 #define KV_ROWS_PADDED_SCORE                                                                       \
     KV_ROW_SCORER, KV_ROW_KEEP, KV_ROW_BUDGET,                                                     \
         KV_ROW_OF(kv_padded_config, "window", KV_INT, observed_tokens, "64", 1, INFINITY, NULL,    \

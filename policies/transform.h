@@ -3,7 +3,8 @@
 /* Transforms: how the entries in memory are stored. They change no counts: which entries stay is
  * the retention policy's, and footprints in entries are those of plain eviction.
  *
- * A transform does one or both of two things.
+ * A transform does one or both of two things. One that changes the numbers of entries while nothing
+ * leaves is to save bytes by it, which the generic test checks.
  * (a) It changes bytes: `bytes` says how many an entry takes, as a share of a plain one.
  * (b) It changes numbers: keys, values or both of what is present (quantised, pruned, merged with
  *     what leaves). The engine keeps, per lane, layer and KV head, the keys and values as stored,
@@ -72,13 +73,14 @@ typedef struct kv_transform_size {
 } kv_transform_size;
 
 typedef struct kv_transform {
-    const char *name;         /* as users write it */
-    const char *brief;        /* one line: how entries are stored */
-    const char *cite;         /* paper or code it follows */
-    const char *stage;        /* generation, compression, retrieval or loading */
-    size_t config_bytes;      /* of the configuration struct */
-    const kv_param *params;   /* ends with a NULL name; no row has KV_PARAM_BUDGET */
-    const kv_preset *presets; /* NULL: none */
+    const char *name;               /* as users write it */
+    const char *brief;              /* one line: how entries are stored */
+    const char *cite;               /* paper or code it follows */
+    const char *stage;              /* generation, compression, retrieval or loading */
+    size_t config_bytes;            /* of the configuration struct */
+    const kv_param *params;         /* ends with a NULL name; no row has KV_PARAM_BUDGET */
+    const kv_preset *presets;       /* NULL: none */
+    const kv_condition *conditions; /* settings that others switch off; NULL: none */
     unsigned needs;       /* KV_NEEDS_*: KEYS and VALUES refuse recordings without them; where it
                              changes keys, QUERIES is needed whether named or not */
     unsigned changes;     /* KV_CHANGES_*; 0: bytes only */

@@ -8,25 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One line per setting: under what value of another it does something, or (`but`) under which it
- * does nothing. */
-static const struct {
-    const char *policy; /* NULL: of all that have both */
-    const char *setting, *other, *value;
-    bool but;
-} rules[] = {{NULL, "interval", "evict", "interval", false},
-             {NULL, "charge_probes", "evict", "patched", false},
-             {"scissorhands", "temperature", "selection", "sample", false},
-             {"scissorhands", "seed", "selection", "sample", false},
-             {"nacl", "temperature", "random", "0", true},
-             {"nacl", "seed", "random", "0", true},
-             {"expected_attention", "epsilon", "vnorm", "true", false},
-             {"minference", "block", "pattern", "vertical_slash", true},
-             {"minference", "blocks", "pattern", "block", false},
-             {"minference", "vertical", "pattern", "block", true},
-             {"minference", "slash", "pattern", "block", true},
-             {"minference", "last", "pattern", "block", true}};
-enum { RULES = sizeof rules / sizeof rules[0] };
+/* Of all policies that have both settings, beside their own (kv_method.conditions). */
+static const kv_condition common[] = {{"interval", "evict", "interval", false},
+                                      {"charge_probes", "evict", "patched", false},
+                                      {.setting = NULL}};
 
 static bool is_default(const kv_method *method, const kv_param *row, const void *config)
 {
@@ -39,15 +24,14 @@ static bool is_default(const kv_method *method, const kv_param *row, const void 
     return same;
 }
 
-/* Whether a point's other setting is such that the rule's setting does something; where there is no
- * memory to tell, it does. */
-static bool is_busy(const kv_idle_point *point, int rule)
+/* Whether the other setting of a point is such that the condition's does something; where there is
+ * no memory to tell, it does. */
+static bool is_busy(const kv_idle_point *point, const kv_condition *under)
 {
-    char *value =
-        kv_param_text(kv_param_find(point->method.params, rules[rule].other), point->config);
-    bool same = value != NULL && strcmp(value, rules[rule].value) == 0, known = value != NULL;
+    char *value = kv_param_text(kv_param_find(point->method.params, under->other), point->config);
+    bool same = value != NULL && strcmp(value, under->value) == 0, known = value != NULL;
     free(value);
-    return !known || same != rules[rule].but;
+    return !known || same != under->except;
 }
 
 static bool is_same_policy(const kv_idle_point *a, const kv_idle_point *b)
@@ -56,21 +40,20 @@ static bool is_same_policy(const kv_idle_point *a, const kv_idle_point *b)
            strcmp(a->method.name, b->method.name) == 0;
 }
 
-/* Whether the rule's setting is given in a point of the policy at [first], which is the first of
- * its points, and does something in none. */
-static bool is_idle(const kv_idle_point *point, int points, int first, int rule)
+/* Whether the condition's setting is given in a point of the policy at [first], which is the first
+ * of its points, and does something in none. */
+static bool is_idle(const kv_idle_point *point, int points, int first, const kv_condition *under)
 {
     const kv_method *method = &point[first].method;
-    const kv_param *row = kv_param_find(method->params, rules[rule].setting);
+    const kv_param *row = kv_param_find(method->params, under->setting);
     bool given = false;
-    if (row == NULL || kv_param_find(method->params, rules[rule].other) == NULL ||
-        (rules[rule].policy != NULL && strcmp(rules[rule].policy, method->name) != 0) ||
+    if (row == NULL || kv_param_find(method->params, under->other) == NULL ||
         (point[first].scores && (row->flags & KV_PARAM_OUTERMOST)))
         return false;
     for (int i = 0; i < points; i++) {
         if (!is_same_policy(&point[i], &point[first]))
             continue;
-        if (i < first || is_busy(&point[i], rule))
+        if (i < first || is_busy(&point[i], under))
             return false;
         given = given || !is_default(method, row, point[i].config);
     }
@@ -90,16 +73,32 @@ int kv_idle_scorers(const kv_idle_point *point, kv_idle_point *out)
     return count;
 }
 
+/* Who is told. */
+typedef struct told {
+    void (*warn)(void *closure, const char *text);
+    void *closure;
+} told;
+
+static void tell_idle(const kv_idle_point *point, int points, int first, const kv_condition *list,
+                      const told *to)
+{
+    char text[256];
+    for (const kv_condition *under = list; under != NULL && under->setting != NULL; under++) {
+        if (!is_idle(point, points, first, under))
+            continue;
+        snprintf(text, sizeof text, "%s: %s does nothing, as it is %s %s: %s",
+                 point[first].method.name, under->setting, under->except ? "for all but" : "for",
+                 under->other, under->value);
+        to->warn(to->closure, text);
+    }
+}
+
 void kv_idle_settings(const kv_idle_point *point, int points,
                       void (*warn)(void *closure, const char *text), void *closure)
 {
-    char text[256];
-    for (int i = 0; i < points; i++)
-        for (int r = 0; r < RULES; r++)
-            if (is_idle(point, points, i, r)) {
-                snprintf(text, sizeof text, "%s: %s does nothing, as it is %s %s: %s",
-                         point[i].method.name, rules[r].setting,
-                         rules[r].but ? "for all but" : "for", rules[r].other, rules[r].value);
-                warn(closure, text);
-            }
+    const told to = {warn, closure};
+    for (int i = 0; i < points; i++) {
+        tell_idle(point, points, i, common, &to);
+        tell_idle(point, points, i, point[i].method.conditions, &to);
+    }
 }

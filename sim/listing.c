@@ -55,7 +55,8 @@ static kv_err visit_policies(kv_list_show *show, void *closure, kv_diag *diag)
                                 .facts = facts,
                                 .fact_count = 3,
                                 .params = m.params,
-                                .presets = m.presets};
+                                .presets = m.presets,
+                                .conditions = m.conditions};
         show(closure, &item);
     }
     for (const kv_replacement *const *p = kv_replacement_all(); *p != NULL; p++) {

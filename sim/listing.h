@@ -20,9 +20,10 @@ typedef struct kv_listed {
     const char *brief;    /* one line */
     const kv_fact *facts; /* [fact_count] */
     int fact_count;
-    const kv_param *params;   /* NULL: none */
-    const kv_preset *presets; /* NULL: none */
-    const kv_param *columns;  /* settings of its nested mapping `columns`; NULL: none */
+    const kv_param *params;         /* NULL: none */
+    const kv_preset *presets;       /* NULL: none */
+    const kv_condition *conditions; /* of parameters; NULL: none */
+    const kv_param *columns;        /* settings of its nested mapping `columns`; NULL: none */
 } kv_listed;
 
 /* Receives one item. */

@@ -489,6 +489,29 @@ static void expect_warning(const char *policies, const char *want)
     kv_point_list_fini(&list);
 }
 
+/* A misspelt condition would never hold and say nothing. */
+static void conditions_name_settings_and_values(void **state)
+{
+    kv_diag diag = {0};
+    for (int i = 0; i < kv_methods(); i++) {
+        kv_method m = kv_method_get(i);
+        void *config = calloc(1, m.config_bytes);
+        assert_int_equal(kv_params_default(m.params, config, &diag), KV_OK);
+        for (const kv_condition *c = m.conditions; c != NULL && c->setting != NULL; c++) {
+            const kv_param *other = kv_param_find(m.params, c->other);
+            if (other == NULL || kv_param_find(m.params, c->setting) == NULL)
+                fail_msg("%s: no setting %s or %s", m.name, c->setting, c->other);
+            if (kv_param_set(other, config, c->value, NULL, &diag) != KV_OK)
+                fail_msg("%s: %s", m.name, diag.text);
+            char *text = kv_param_text(other, config);
+            assert_string_equal(text, c->value); /* as it is compared */
+            free(text);
+        }
+        kv_params_fini(m.params, config);
+        free(config);
+    }
+}
+
 static void idle_settings_are_told_of(void **state)
 {
     expect_warning("{snapkv: {keep: [0.1, 0.2], interval: 3}}",
@@ -516,6 +539,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_setting_matters),
                                        cmocka_unit_test(labels_tell_settings_apart),
+                                       cmocka_unit_test(conditions_name_settings_and_values),
                                        cmocka_unit_test(idle_settings_are_told_of)};
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -143,6 +143,12 @@ static bool is_own(int measure)
     return false;
 }
 
+static void expect(bool holds, const kv_transform *t, int retention, const char *what)
+{
+    if (!holds)
+        fail_msg("%s beside %s: %s", t->name, retentions[retention].policy, what);
+}
+
 static void check_point(const kv_transform *t, int retention, const kv_record *plain,
                         const kv_record *got)
 {
@@ -152,16 +158,20 @@ static void check_point(const kv_transform *t, int retention, const kv_record *p
                         kv_measure_get(m)->name, got->value[m], plain->value[m]);
             fail();
         }
-    assert_true(got->value[KV_M_FOOTPRINT_BYTES] <= plain->value[KV_M_FOOTPRINT_BYTES] + 1e-12);
-    assert_true(got->value[KV_M_PEAK_BYTES] <= plain->value[KV_M_PEAK_BYTES] * (1 + 1e-12));
-    assert_true(got->value[KV_M_OUTPUT_ERROR] >= 0);
+    double bytes = got->value[KV_M_FOOTPRINT_BYTES], all = plain->value[KV_M_FOOTPRINT_BYTES];
+    double error = got->value[KV_M_OUTPUT_ERROR], before = plain->value[KV_M_OUTPUT_ERROR];
     bool stores_less = t->bytes != NULL;
-    assert_true(stores_less ==
-                (got->value[KV_M_FOOTPRINT_BYTES] < plain->value[KV_M_FOOTPRINT_BYTES] - 1e-12));
-    if (retention == 0 && !stores_less) /* nothing leaves; recorded rows are rounded */
-        assert_true(got->value[KV_M_OUTPUT_ERROR] < 2e-3);
+    expect(bytes <= all + 1e-12, t, retention, "more bytes than plain entries");
+    expect(got->value[KV_M_PEAK_BYTES] <= plain->value[KV_M_PEAK_BYTES] * (1 + 1e-12), t, retention,
+           "a higher peak of bytes than plain entries");
+    expect(error >= 0, t, retention, "no output error was measured");
+    expect(stores_less == (bytes < all - 1e-12), t, retention,
+           "saves bytes without `bytes`, or none with it");
+    if (retention == 0 && !stores_less) /* recorded rows are rounded */
+        expect(error < 2e-3, t, retention,
+               "changes the output though nothing leaves and no bytes are saved");
     if (retention > 0 || stores_less)
-        assert_true(fabs(got->value[KV_M_OUTPUT_ERROR] - plain->value[KV_M_OUTPUT_ERROR]) > 1e-5);
+        expect(fabs(error - before) > 1e-5, t, retention, "does nothing to the output");
 }
 
 static void counts_stay_and_bytes_do_not_grow(void **unused)

@@ -354,6 +354,11 @@ static int select_pattern(const kv_read_row *row, int32_t *chosen)
     return select_lines(row, chosen);
 }
 
+static const kv_condition conditions[] = {
+    {"block", "pattern", "vertical_slash", true}, {"blocks", "pattern", "block", false},
+    {"vertical", "pattern", "block", true},       {"slash", "pattern", "block", true},
+    {"last", "pattern", "block", true},           {.setting = NULL}};
+
 KV_READ_DEFINE(minference) = {
     .name = "minference",
     .brief = "prefill rows read columns and diagonals, or blocks; decode reads everything",
@@ -361,6 +366,7 @@ KV_READ_DEFINE(minference) = {
     .stage = "generation",
     .config_bytes = sizeof(minference),
     .params = params,
+    .conditions = conditions,
     .phases = KV_READS_PREFILL,
     .study_bytes = 2,
     .needs_of = needs_of,

@@ -198,6 +198,8 @@ static void score(const kv_event *event, double *out)
                  kv_score_norm(values + (size_t)event->candidate[k] * (size_t)width, width);
 }
 
+static const kv_condition conditions[] = {{"epsilon", "vnorm", "true", false}, {.setting = NULL}};
+
 /* What queries to come will attend to, if they are like those of the prompt. */
 KV_RETENTION_DEFINE(expected_attention) = {
     .name = "expected_attention",
@@ -207,6 +209,7 @@ KV_RETENTION_DEFINE(expected_attention) = {
     .config_bytes = sizeof(expected_attention_config),
     .params = params,
     .presets = presets,
+    .conditions = conditions,
     .needs = KV_NEEDS_KEYS | KV_NEEDS_VALUES | KV_NEEDS_QUERIES,
     .claims = KV_NESTED | KV_COUNTS_FIXED,
     .least_prompt_rows = 32, /* kvpress takes all; fewer make no mean, let alone a covariance */

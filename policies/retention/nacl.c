@@ -73,6 +73,9 @@ static void score(const kv_event *event, double *out)
     kv_score_sample(event, c->temperature, out);
 }
 
+static const kv_condition conditions[] = {
+    {"temperature", "random", "0", true}, {"seed", "random", "0", true}, {.setting = NULL}};
+
 /* What the prompt's own end attends to, and a sample against what that misses. */
 KV_RETENTION_DEFINE(nacl) = {
     .name = "nacl",
@@ -82,6 +85,7 @@ KV_RETENTION_DEFINE(nacl) = {
     .config_bytes = sizeof(nacl_config),
     .params = params,
     .presets = presets,
+    .conditions = conditions,
     .needs = KV_NEEDS_OBSERVERS,
     .claims = KV_COUNTS_FIXED,
     .pins = pins,

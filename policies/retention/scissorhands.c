@@ -127,6 +127,10 @@ static void score(const kv_event *event, double *out)
         kv_score_sample(event, c->temperature, out);
 }
 
+static const kv_condition conditions[] = {{"temperature", "selection", "sample", false},
+                                          {"seed", "selection", "sample", false},
+                                          {.setting = NULL}};
+
 /* Keys that mattered to the last queries go on to matter. */
 KV_RETENTION_DEFINE(scissorhands) = {
     .name = "scissorhands",
@@ -136,6 +140,7 @@ KV_RETENTION_DEFINE(scissorhands) = {
     .config_bytes = sizeof(scissorhands_config),
     .params = params,
     .presets = presets,
+    .conditions = conditions,
     .needs = KV_NEEDS_OBSERVERS,
     .claims = KV_NESTED | KV_COUNTS_FIXED,
     .state_doubles = 1,

@@ -27,7 +27,7 @@ typedef enum kv_type {
     KV_DURATION, /* long long nanoseconds; unit needed: ns, us, ms, s, min, h; >= 0 */
     KV_CHUNK,    /* long long tokens, or `whole`, stored as 0 */
     KV_ITEM      /* kv_item, owned by the configuration: a name, or {name: settings}. Who knows the
-                    names parses it (kv_policy_parse); kv_param_set refuses it */
+                    names parses it (kv__scorer_parse); kv_param_set refuses it */
 } kv_type;
 
 enum {
@@ -65,6 +65,13 @@ typedef struct kv_preset {
     const char *values; /* "name=value name=value" in the policy's own parameters */
     const char *help;   /* where the values come from */
 } kv_preset;
+
+/* A setting that does something only under some values of another one. */
+typedef struct kv_condition {
+    const char *setting;       /* NULL ends the list */
+    const char *other, *value; /* as users write them */
+    bool except;               /* under every value of `other` but this one */
+} kv_condition;
 
 /* The value of a KV_ITEM: something by its name, with settings of its own. */
 typedef struct kv_item {

@@ -103,6 +103,19 @@ static void json_preset(const kv_preset *preset)
     putchar('}');
 }
 
+static void json_conditions(const kv_condition *conditions)
+{
+    fputs(",\"conditions\":[", stdout);
+    for (const kv_condition *c = conditions; c != NULL && c->setting != NULL; c++) {
+        fputs(c == conditions ? "{\"setting\":" : ",{\"setting\":", stdout);
+        kv_json_string(c->setting, stdout);
+        json_text("other", c->other);
+        json_text("value", c->value);
+        printf(",\"except\":%s}", c->except ? "true" : "false");
+    }
+    putchar(']');
+}
+
 static void json_item(const kv_listed *item)
 {
     fputs("{\"name\":", stdout);
@@ -118,7 +131,9 @@ static void json_item(const kv_listed *item)
         fputs(p == item->presets ? "" : ",", stdout);
         json_preset(p);
     }
-    fputs("]}", stdout);
+    putchar(']');
+    json_conditions(item->conditions);
+    putchar('}');
 }
 
 /* --- Text -------------------------------------------------------------------------- */
@@ -132,7 +147,16 @@ static void print_names(void)
         printf("%s%s", i == 0 ? ": " : ", ", names[i]);
 }
 
-static void print_param(const kv_param *param)
+/* When the setting does something, if not always. */
+static void print_condition(const kv_param *param, const kv_condition *conditions)
+{
+    for (const kv_condition *c = conditions; c != NULL && c->setting != NULL; c++)
+        if (strcmp(c->setting, param->name) == 0)
+            printf("; %s with %s: %s", c->except ? "does nothing" : "matters only", c->other,
+                   c->value);
+}
+
+static void print_param(const kv_param *param, const kv_condition *conditions)
 {
     char expected[512];
     kv_param_expects(param, expected, sizeof expected);
@@ -144,16 +168,17 @@ static void print_param(const kv_param *param)
         printf("; default %s", param->fallback);
     else
         printf("; %s", param->flags & KV_PARAM_REQUIRED ? "must be given" : "not set by default");
+    print_condition(param, conditions);
     puts("");
 }
 
-static void print_params(const char *title, const kv_param *table)
+static void print_params(const char *title, const kv_param *table, const kv_condition *conditions)
 {
     if (table == NULL || table->name == NULL)
         return;
     printf("\n%s\n", title);
     for (const kv_param *p = table; p->name != NULL; p++)
-        print_param(p);
+        print_param(p, conditions);
 }
 
 static void print_item(const kv_listed *item)
@@ -164,8 +189,8 @@ static void print_item(const kv_listed *item)
     for (int i = 0; i < item->fact_count; i++)
         if (item->facts[i].text != NULL)
             printf("  %-18s %s\n", item->facts[i].name, item->facts[i].text);
-    print_params("Parameters:", item->params);
-    print_params("Parameters in columns:", item->columns);
+    print_params("Parameters:", item->params, item->conditions);
+    print_params("Parameters in columns:", item->columns, NULL);
     if (item->presets != NULL && item->presets->name != NULL)
         puts("\nPresets (other defaults):");
     for (const kv_preset *p = item->presets; p != NULL && p->name != NULL; p++)
