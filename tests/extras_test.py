@@ -66,6 +66,10 @@ def bare(folder):
     return path
 
 
+def script(*arguments):
+    return subprocess.run([sys.executable, kvsim_extras.__file__, *arguments], capture_output=True, text=True)
+
+
 def test_retaining(folder):
     """Scores of an example come from the others alone, and find what was planted in all of them."""
     path = os.path.join(folder, "retaining.h5")
@@ -81,7 +85,7 @@ def test_retaining(folder):
     other = np.abs(before["0001"] - after["0001"]).max()
     # Means over all features move a little with one query; what was learned from the row moves the others.
     check("an example's own answers do not move its scores", own < 0.05 * other, f"{own} {other}")
-    got = subprocess.run([sys.executable, kvsim_extras.__file__, "retaining", path], capture_output=True, text=True)
+    got = script("retaining", path)
     with h5py.File(path, "r") as f:
         same = np.abs(f["examples/0001/token_scores"][:] - after["0001"]).max()
     check("retaining adds them to the recording", got.returncode == 0 and same < 1e-3 * np.abs(after["0001"]).max(),
@@ -95,7 +99,7 @@ def test_modality(folder):
     got = run(trace, both)
     check("look_m says what to record", got.returncode == 2 and "record the dataset modality" in got.stderr,
           got.stderr)
-    got = subprocess.run([sys.executable, kvsim_extras.__file__, "text", trace], capture_output=True, text=True)
+    got = script("text", trace)
     with h5py.File(trace, "r") as f:
         kinds = [e["modality"] for e in f["examples"].values()]
         right = all(k.dtype == np.uint8 and k.shape == e["tokens"].shape and not k[:].any()
@@ -118,6 +122,19 @@ def test_modality(folder):
     some = measures(trace, both)
     check("all text keeps what h2o keeps, images leave first", text == alone and text != some,
           f"{text} {alone} {some}")
+
+
+def test_wrong_files(folder):
+    lacking = os.path.join(folder, "lacking.h5")
+    shutil.copy(TINY, lacking)
+    with h5py.File(lacking, "r+") as f:
+        del f["examples/0001/q"]
+        del f["examples/0001"].attrs["prompt_len"]
+    for command, path, words in (("text", lacking + "s", "No such file"), ("retaining", __file__, "is no HDF5 file"),
+                                 ("text", lacking, "/examples/0001 lacks prompt_len")):
+        got = script(command, path)
+        check(f"{command}: {words}", got.returncode == 2 and got.stderr.count("\n") == 1 and words in got.stderr,
+              got.stderr)
 
 
 def main():
@@ -181,6 +198,7 @@ def main():
               str(filters[1, 1] - expected))
         test_retaining(folder)
         test_modality(folder)
+        test_wrong_files(folder)
     finish()
 
 

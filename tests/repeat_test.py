@@ -103,6 +103,23 @@ def main():
         before = open(own, "rb").read()
         got = repeat(own, *settings[:-4], "--steps", "2", "--dry-run")
         check("a dry run adds nothing", got.returncode == 0 and open(own, "rb").read() == before, got.stderr)
+        with open(os.path.join(folder, "text"), "w") as f:
+            f.write("no recording\n")
+            text = f.name
+        lacking = os.path.join(folder, "lacking.h5")
+        record(lacking, truth, rng, 1)
+        with h5py.File(lacking, "r+") as f:
+            del f["examples/0000/v"]
+        for arguments, words in (
+                (["--steps", "0"], "argument --steps: 0 is not a number of at least 1"),
+                (["--hold-out", "0"], "argument --hold-out: 0 is not"), (["--theta", "nan"], "argument --theta: nan"),
+                (["--hold-out", "41"], "40 other examples leave none to hold out"),
+                (["--width", "99"], "--width 99 is more than the 32 numbers of a token's q, k and v"),
+                (["--fit", text], "is no HDF5 file"), (["--fit", text + "s"], "No such file"),
+                (["--fit", lacking], "does not hold v")):
+            got = repeat(own, *settings[:4], *arguments, "--dry-run")
+            check(f"refused: {words}",
+                  got.returncode == 2 and words in got.stderr and "Traceback" not in got.stderr, got.stderr)
         with h5py.File(other, "r+") as f:
             f.attrs["scale"] = 0.5
         got = repeat(own, *settings)

@@ -19,6 +19,7 @@
 Needs numpy and h5py.
 """
 import argparse
+import os
 import sys
 
 import h5py
@@ -30,14 +31,50 @@ def _need(condition, message):
         raise ValueError(message)
 
 
+SHAPE = ("num_layers", "num_heads", "num_kv_heads", "head_dim")
+LENGTHS = ("total_len", "prompt_len", "context_len")
+
+
+def open_recording(path, mode="r"):
+    """The file of a recording; a ValueError if it is none."""
+    try:
+        file = h5py.File(path, mode)
+    except OSError as error:
+        raise ValueError(f"{path}: {os.strerror(error.errno) if error.errno else 'is no HDF5 file'}") from None
+    try:
+        _need(file.attrs.get("format") == "kvsim.attention" and "examples" in file, f"{path} is no recorded attention")
+        for group, names in [(file, SHAPE)] + [(e, LENGTHS) for e in file["examples"].values()]:
+            lacking = [name for name in names if name not in group.attrs]
+            _need(not lacking, f"{path}: {group.name} lacks {', '.join(lacking)}; see kvsim trace verify")
+    except ValueError:
+        file.close()
+        raise
+    return file
+
+
+def need_arrays(file, *names):
+    for name, example in file["examples"].items():
+        for array in names:
+            _need(array in example, f"example {name} of {file.filename} does not hold {array}")
+
+
+def run(parser, work, *arguments):
+    """The work of a command line; what is wrong is one line, and exit status 2."""
+    try:
+        work(*arguments)
+        return 0
+    except (OSError, ValueError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+
+
 class Extras:
     """A recording that is added to; datasets that are there already are replaced."""
 
     def __init__(self, path):
-        self.file = h5py.File(path, "r+")
-        _need(self.file.attrs.get("format") == "kvsim.attention", f"{path} is no recorded attention")
+        self.file = open_recording(path, "r+")
         self.layers, self.heads, self.kv_heads, self.head_dim = (
-            int(self.file.attrs[name]) for name in ("num_layers", "num_heads", "num_kv_heads", "head_dim"))
+            int(self.file.attrs[name]) for name in SHAPE)
 
     def __enter__(self):
         return self
@@ -109,7 +146,8 @@ def qfilters(path):
     """[layers, kv_heads, head_dim], as the published code makes its files: the first right singular vector
     of each query head's recorded queries, turned against most of them, averaged over the group. A key that
     goes along with the queries has a negative product, and qfilter keeps those."""
-    with h5py.File(path, "r") as f:
+    with open_recording(path) as f:
+        need_arrays(f, "q")
         layers, heads, kv_heads = (int(f.attrs[n]) for n in ("num_layers", "num_heads", "num_kv_heads"))
         group = heads // kv_heads
         out = np.zeros((layers, kv_heads, int(f.attrs["head_dim"])))
@@ -154,7 +192,8 @@ def retaining(path):
     token will be worth, log of the most attention that an answer gives it. After Locret (arXiv 2410.01805),
     whose heads are trained on other texts; the hidden layer is drawn, not trained, so that a least squares
     fit (ridge 1) is all. No example's scores depend on its own answers."""
-    with h5py.File(path, "r") as f:
+    with open_recording(path) as f:
+        need_arrays(f, "q", "k", "v", "query_pos", "turns")
         layers, heads, kv_heads = (int(f.attrs[n]) for n in ("num_layers", "num_heads", "num_kv_heads"))
         scale = float(f.attrs.get("scale", f.attrs["head_dim"] ** -0.5))
         examples = f["examples"]
@@ -180,6 +219,28 @@ def retaining(path):
     return out
 
 
+def write_qfilters(recording, path):
+    filters = qfilters(recording)
+    if path.endswith((".h5", ".hdf5")):
+        with h5py.File(path, "w") as f:
+            f["q_filters"] = filters
+    else:
+        np.savetxt(path, filters.reshape(len(filters), -1), fmt="%.5f", delimiter="\t")
+
+
+def add_token_scores(recording):
+    scores = retaining(recording)
+    with Extras(recording) as x:
+        for name, numbers in scores.items():
+            x.token_scores(name, numbers)
+
+
+def add_text(recording):
+    with Extras(recording) as x:
+        for name in x.examples():
+            x.modality(name, np.zeros(x.tokens(name)))
+
+
 def main():
     parser = argparse.ArgumentParser(description="Finds in a recording what some policies need beside it.")
     parser.add_argument("command", choices=["qfilters", "retaining", "text"],
@@ -190,24 +251,9 @@ def main():
     args = parser.parse_args()
     if (args.filters is None) == (args.command == "qfilters"):
         parser.error("qfilters writes a second file, the others add to the recording")
-    if args.command == "retaining":
-        scores = retaining(args.recording)
-        with Extras(args.recording) as x:
-            for name, numbers in scores.items():
-                x.token_scores(name, numbers)
-        return 0
-    if args.command == "text":
-        with Extras(args.recording) as x:
-            for name in x.examples():
-                x.modality(name, np.zeros(x.tokens(name)))
-        return 0
-    filters = qfilters(args.recording)
-    if args.filters.endswith((".h5", ".hdf5")):
-        with h5py.File(args.filters, "w") as f:
-            f["q_filters"] = filters
-    else:
-        np.savetxt(args.filters, filters.reshape(len(filters), -1), fmt="%.5f", delimiter="\t")
-    return 0
+    if args.command == "qfilters":
+        return run(parser, write_qfilters, args.recording, args.filters)
+    return run(parser, add_token_scores if args.command == "retaining" else add_text, args.recording)
 
 
 if __name__ == "__main__":

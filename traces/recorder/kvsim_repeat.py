@@ -20,12 +20,12 @@ repeats it without its first token (which begins every sequence).
 Needs numpy and h5py; takes as long as the steps say, about 15 per second on one core for 0.5 M parameters.
 """
 import argparse
+import os
 import sys
 
-import h5py
 import numpy as np
 
-from kvsim_extras import Extras
+from kvsim_extras import SHAPE, Extras, need_arrays, open_recording, run
 
 EPS = 1e-5  # of RMSNorm
 SOURCE = "kvsim_repeat.py: a network fitted to recorded q, k and v"  # said of what is added
@@ -56,12 +56,12 @@ class Example:
     """What was recorded of one sequence, and each layer's attention outputs."""
 
     def __init__(self, group, scale, frequencies):
-        if any(name not in group for name in "qkv"):
-            raise ValueError(f"{group.name} does not hold q, k and v")
         self.tokens, self.context = group["tokens"][:], int(group.attrs["context_len"])
         self.q, self.k, self.v = (group[name][:].astype(np.float64) for name in "qkv")
         if self.q.shape[2] != len(self.tokens):
-            raise ValueError(f"{group.name} does not hold the queries of every token")
+            raise ValueError(f"{group.file.filename}: {group.name} does not hold the queries of every token")
+        if self.context < 2:
+            raise ValueError(f"{group.file.filename}: {group.name} has no context that could be repeated")
         back = -np.arange(len(self.tokens))
         self.made = np.stack([np.concatenate(  # [layers, tokens, (heads + 2 kv_heads) head_dim], before turning
             [x.transpose(1, 0, 2).reshape(len(self.tokens), -1)
@@ -190,8 +190,12 @@ class Model:
         made = np.concatenate([e.made for e in examples], axis=1)
         width = args.width or out.shape[2]
         wanted = []
+        if width > made.shape[2]:
+            raise ValueError(f"--width {width} is more than the {made.shape[2]} numbers of a token's q, k and v")
         for m in made:  # whitened, what a layer makes is a matrix times the state, and as easy to fit everywhere
             size, basis = np.linalg.eigh(m.T @ m / len(m))
+            if size[-width] < 1e-13 * size[-1]:
+                raise ValueError(f"the recorded q, k and v span fewer than {width} directions; see --width")
             wanted.append((m @ (basis[:, -width:] / np.sqrt(size[-width:]))).astype(np.float32))
         self.table = mean_by_token(made[0], tokens, args.vocabulary)
         known = mean_by_token(wanted[0], tokens, args.vocabulary).astype(np.float32)
@@ -260,8 +264,12 @@ def fidelity(model, held, begin):
 
 
 def load(path, theta):
-    with h5py.File(path, "r") as f:
-        shape = tuple(int(f.attrs[n]) for n in ("num_layers", "num_heads", "num_kv_heads", "head_dim"))
+    """What all of a recording's examples share, and the examples by name."""
+    with open_recording(path) as f:
+        need_arrays(f, "q", "k", "v", "tokens")
+        if len(f["examples"]) == 0:
+            raise ValueError(f"{path} holds no example")
+        shape = tuple(int(f.attrs[n]) for n in SHAPE)
         scale = float(f.attrs.get("scale", shape[3] ** -0.5))
         theta = float(f.attrs.get("rope_theta", theta or 0))
         if theta <= 0 or f.attrs.get("rope_interleaved", 0) or "rope_frequencies" in f:
@@ -270,7 +278,20 @@ def load(path, theta):
         return shape, scale, frequencies, {n: Example(e, scale, frequencies) for n, e in f["examples"].items()}
 
 
+def number(kind, least):
+    """Of an option: a number of at least so much."""
+    def parse(text):
+        value = kind(text)
+        if not least <= value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text} is not a number of at least {least}")
+        return value
+    parse.__name__ = kind.__name__  # argparse's own messages say it
+    return parse
+
+
 def add(args):
+    if not args.dry_run and os.path.exists(args.recording) and not os.access(args.recording, os.W_OK):
+        raise ValueError(f"{args.recording} cannot be written; see --dry-run")
     shape, scale, frequencies, own = load(args.recording, args.theta)
     others = []
     for path in args.fit:
@@ -303,21 +324,17 @@ def main():
                                                  "network fitted to the recorded q, k and v.")
     parser.add_argument("recording", help="that reconstruction is added to; the fit learns from it as well")
     parser.add_argument("--fit", nargs="+", required=True, metavar="OTHER", help="recordings of the same model")
-    parser.add_argument("--theta", type=float, help="rotary base of recordings that do not say")
-    parser.add_argument("--width", type=int, help="of the hidden state; default: heads times head_dim")
-    parser.add_argument("--inner", type=int, help="units of the MLP; default: twice the width")
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--batch", type=int, default=1024, help="tokens per step")
-    parser.add_argument("--hold-out", type=int, default=8, metavar="N", help="every Nth other example; default 8")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--theta", type=number(float, 1), help="rotary base of recordings that do not say")
+    parser.add_argument("--width", type=number(int, 1), help="of the hidden state; default: heads times head_dim")
+    parser.add_argument("--inner", type=number(int, 1), help="units of the MLP; default: twice the width")
+    parser.add_argument("--steps", type=number(int, 1), default=6000, help="of the fit; default %(default)s")
+    parser.add_argument("--batch", type=number(int, 1), default=1024, help="tokens per step; default %(default)s")
+    parser.add_argument("--hold-out", type=number(int, 1), default=8, metavar="N",
+                        help="every Nth other example is not learned from; default %(default)s")
+    parser.add_argument("--seed", type=number(int, 0), default=0, help="of what the fit begins with; default 0")
     parser.add_argument("--dry-run", action="store_true", help="print what is held out, add nothing")
     args = parser.parse_args()
-    try:
-        add(args)
-    except (OSError, ValueError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run(parser, add, args)
 
 
 if __name__ == "__main__":
