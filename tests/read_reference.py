@@ -453,6 +453,11 @@ def refusals(folder):
              ("k", "{rocketkv: {compression: 2}}", "lacks keys, which rocketkv needs: record the dataset k"),
              ("rows", "{minference: {}}", "which minference needs"),
              ("rows", "{infllm: {}}", "which infllm needs"),
+             ("v", "[{lagkv: {keep: 0.5}}, {a_shape: {}}]", "lacks values, which lagkv beside a_shape needs"),
+             ("q", "[{knorm: {keep: 0.5}}, {quest: {}}]", "lacks queries, which quest needs"),
+             ("rows", "[{knorm: {keep: 0.5}}, {infllm: {}}]", "which infllm needs"),
+             ("rows", "[{h2o: {keep: 0.5}}, {a_shape: {}}]", "which h2o beside a_shape needs"),
+             ("v", "{adakv: {scorer: lagkv, keep: 0.5}}", "which adakv over lagkv needs"),
              ("rows", "{h2o: {keep: 0.5}}", "every position from 0 to"),
              ("rows", "{expected_attention: {keep: 0.5, rope_theta: 10000}}",
               "enough queries of its prompt (8 are recorded), which expected_attention needs: record at least 32"),
@@ -529,7 +534,6 @@ def first_stage(ex, model, retained):
 def main():
     all_cases = list(cases())
     points = [([yaml.safe_load(EVICTION)] if evicts else []) + [yaml.safe_load(read)] for read, evicts in all_cases]
-    print("1..%d" % (len(all_cases) + 11))
     loaded = {name: reference.Example(TRACE, name) for name in EXAMPLES}
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -555,10 +559,11 @@ def main():
             print("# " + message.strip())
             failed += not good
         wrong = longer_rows(folder)
-        print("%s %d - what minference reads of longer rows" % ("not ok" if wrong else "ok", len(all_cases) + 11))
+        print("%s %d - what minference reads of longer rows" % ("not ok" if wrong else "ok", number + 1))
         for line in wrong[:5]:
             print("# " + line)
         failed += bool(wrong)
+    print("1..%d" % (number + 1))
     return 1 if failed else 0
 
 

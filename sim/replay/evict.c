@@ -313,13 +313,12 @@ static void observation_window(const kv__lane *lane, const kv__stage *stage, kv_
     event->restrict_to_chunk = kv__scores_chunk_only(config);
 }
 
-static void score_head(kv__lane *lane, kv__stage *stage, int kv_head, scope who, scratch *s)
+/* What a head's policy sees of it, candidates 0 .. scored - 1 being those that are to be scored. */
+static kv_event make_event(kv__lane *lane, kv__stage *stage, int kv_head, int scored,
+                           const kv_quota_query *query, scratch *s)
 {
     const kv__group *group = lane->group;
-    head_event *head = &s->head[kv_head];
-    int end;
-    find_rivals(head, group->budgets, &head->first, &end);
-    kv_quota_query query = make_query(lane, stage, kv_head, who, head->candidates);
+    const head_event *head = &s->head[kv_head];
     kv_event event = {.view = &stage->view,
                       .config = group->config[0],
                       .plan = group->plan,
@@ -327,7 +326,7 @@ static void score_head(kv__lane *lane, kv__stage *stage, int kv_head, scope who,
                       .kv_head = kv_head,
                       .candidate = head->candidate,
                       .candidates = head->candidates,
-                      .scored = end,
+                      .scored = scored,
                       .present = s->present,
                       .presents = collect_present(lane, &lane->head[kv_head], s->present),
                       .chunk_start = lane->step_start,
@@ -335,10 +334,21 @@ static void score_head(kv__lane *lane, kv__stage *stage, int kv_head, scope who,
                       .state = lane->head[kv_head].state,
                       .states = s->state,
                       .scorer_plan = group->scorer_plan,
-                      .query = &query,
+                      .query = query,
                       .quota = head->quota[0]};
     event.room = head->quota[0] - pinned_first(head, 0) - pinned_last(head, 0);
     observation_window(lane, stage, &event);
+    return event;
+}
+
+static void score_head(kv__lane *lane, kv__stage *stage, int kv_head, scope who, scratch *s)
+{
+    const kv__group *group = lane->group;
+    head_event *head = &s->head[kv_head];
+    int end;
+    find_rivals(head, group->budgets, &head->first, &end);
+    kv_quota_query query = make_query(lane, stage, kv_head, who, head->candidates);
+    kv_event event = make_event(lane, stage, kv_head, end, &query, s);
     if (group->policy->score != NULL)
         group->policy->score(&event, s->score);
     for (int k = 0; k < event.scored && group->policy->score == NULL; k++)

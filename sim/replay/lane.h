@@ -203,6 +203,8 @@ kv_err kv__lane_step_end(kv__lane *lane, kv__stage *stage, kv_diag *diag);
 /* What the parts need of a recording: KV_NEEDS_*, and last rows of the prompt. */
 unsigned kv__parts_needs(const kv__group *group);
 long long kv__parts_observers(const kv__group *group);
+/* The last part that needs it, one of KV_NEEDS_*; NULL: none does. */
+const kv_part *kv__parts_needing(const kv__group *group, unsigned need);
 /* Whether the read policy chooses in prefill too. */
 bool kv__parts_read_prefill(const kv__group *group);
 /* *out is the caller's to free, whatever is returned. */

@@ -81,6 +81,19 @@ unsigned kv__parts_needs(const kv__group *group)
     return changes & KV_CHANGES_VALUES ? needs | KV_NEEDS_VALUES : needs;
 }
 
+const kv_part *kv__parts_needing(const kv__group *group, unsigned need)
+{
+    for (int i = group->parts - 1; i >= 0; i--) {
+        const kv_method *method = &group->part[i].method;
+        unsigned (*needs_of)(const void *) =
+            method->read ? method->read->needs_of : method->transform->needs_of;
+        unsigned more = needs_of != NULL ? needs_of(group->part[i].config) : 0;
+        if ((method->needs | more) & need)
+            return &group->part[i];
+    }
+    return NULL;
+}
+
 long long kv__parts_observers(const kv__group *group)
 {
     long long most = 0;

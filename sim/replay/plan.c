@@ -177,17 +177,26 @@ unsigned kv__group_needs(const kv__group *group)
     return kv_retention_needs(group->policy, group->config[0]) | kv__parts_needs(group);
 }
 
-static kv_err refuse(const kv__group *group, const kv_attention *trace, const kv_example *example,
-                     const char *what, const char *how, kv_diag *diag)
+/* part: which needs it; NULL: the retention policy. group NULL: the measures. */
+static kv_err refuse(const kv__group *group, const kv_part *part, const kv_attention *trace,
+                     const kv_example *example, const char *what, const char *how, kv_diag *diag)
 {
     kv_mark mark = {.path = kv_attention_path(trace)};
-    const char *who = group ? group->policy->name : "measuring";
-    const char *over = group && group->scorer.policy != group->policy ? " over " : "";
-    if (group != NULL && group->parts > 0)
-        who = group->part[group->parts - 1].method.name;
+    const char *who = "measuring", *relation = "", *other = "";
+    if (part != NULL) {
+        who = part->method.name;
+    } else if (group != NULL) {
+        who = group->policy->name;
+        if (group->scorer.policy != group->policy) {
+            relation = " over ";
+            other = group->scorer.policy->name;
+        } else if (group->parts > 0) { /* which may have brought the retention policy along */
+            relation = " beside ";
+            other = group->part[group->parts - 1].method.name;
+        }
+    }
     return kv_fail(diag, KV_ERR_UNSUPPORTED, &mark, "/examples/%s lacks %s, which %s%s%s needs: %s",
-                   example->name, what, who, over,
-                   over[0] != '\0' ? group->scorer.policy->name : "", how);
+                   example->name, what, who, relation, other, how);
 }
 
 typedef struct row_range {
@@ -253,14 +262,16 @@ static kv_err check_datasets(const kv__group *group, const kv_attention *trace, 
         {KV_NEEDS_ROPE, kv_attention_rope(trace)->pairs > 0, "the rotary embedding",
          "give the file the attribute rope_theta (or the dataset rope_frequencies), or the policy "
          "its rope_theta"}};
+    unsigned own = kv_retention_needs(group->policy, group->config[0]);
     for (size_t i = 0; i < sizeof need / sizeof *need; i++)
         if ((needs & need[i].bit) && !need[i].has)
-            return refuse(group, trace, e, need[i].what, need[i].how, diag);
+            return refuse(group, own & need[i].bit ? NULL : kv__parts_needing(group, need[i].bit),
+                          trace, e, need[i].what, need[i].how, diag);
     return KV_OK;
 }
 
 /* all_to > 0: every row below that is needed. */
-static kv_err refuse_rows(const kv__group *group, const kv_attention *trace,
+static kv_err refuse_rows(const kv__group *group, const kv_part *part, const kv_attention *trace,
                           const kv_example *example, int missing, int all_to, kv_diag *diag)
 {
     char what[80], how[128] = "record probs (or q and k) with that position in query_pos";
@@ -271,7 +282,7 @@ static kv_err refuse_rows(const kv__group *group, const kv_attention *trace,
                  "record probs (or q and k) with every position from 0 to %d in query_pos",
                  all_to - 1);
     }
-    return refuse(group, trace, example, what, how, diag);
+    return refuse(group, part, trace, example, what, how, diag);
 }
 
 /* Refuses an example with too few rows of its prompt, wherever they are. */
@@ -288,7 +299,7 @@ static kv_err check_sample(const kv__group *group, const kv_attention *trace,
     snprintf(what, sizeof what, "enough queries of its prompt (%d are recorded)", rows);
     snprintf(how, sizeof how, "record at least %d positions below %d in query_pos, better all",
              least, example->prompt_tokens);
-    return refuse(group, trace, example, what, how, diag);
+    return refuse(group, NULL, trace, example, what, how, diag);
 }
 
 /* The end of the rows that are needed, all from the first on; 0: not all are. */
@@ -312,20 +323,26 @@ static kv_err check_group(const kv__group *group, const kv_attention *trace,
         return err;
     int missing = mark_range(example, (row_range){0, all_to}, wanted);
     if (missing >= 0)
-        return refuse_rows(group, trace, example, missing, all_to, diag);
+        return refuse_rows(group, kv__parts_needing(group, KV_NEEDS_EVERY_ROW), trace, example,
+                           missing, all_to, diag);
     if ((kv__parts_needs(group) & KV_NEEDS_MODALITY) && example->modality == NULL)
-        return refuse(group, trace, example, "which tokens are text and which image",
-                      "record the dataset modality", diag);
-    if (kv__parts_needs(group) & KV_NEEDS_EVENT_ROWS)
+        return refuse(group, kv__parts_needing(group, KV_NEEDS_MODALITY), trace, example,
+                      "which tokens are text and which image", "record the dataset modality", diag);
+    const kv_part *part = kv__parts_needing(group, KV_NEEDS_EVENT_ROWS);
+    if (part != NULL)
         missing = mark_windows(group, example, 1, wanted);
+    if (missing >= 0)
+        return refuse_rows(group, part, trace, example, missing, 0, diag);
     int observers = (int)kv__parts_observers(group), prompt = example->prompt_tokens;
-    if (missing < 0)
-        missing = mark_range(example, (row_range){prompt - observers, prompt}, wanted);
-    if (missing < 0 && (needs & KV_NEEDS_OBSERVERS))
+    missing = mark_range(example, (row_range){prompt - observers, prompt}, wanted);
+    if (missing >= 0)
+        return refuse_rows(group, kv__parts_needing(group, KV_NEEDS_OBSERVERS), trace, example,
+                           missing, 0, diag);
+    if (needs & KV_NEEDS_OBSERVERS)
         missing = mark_windows(
             group, example, (int)kv_retention_observers(group->policy, group->config[0], example),
             wanted);
-    return missing < 0 ? KV_OK : refuse_rows(group, trace, example, missing, 0, diag);
+    return missing < 0 ? KV_OK : refuse_rows(group, NULL, trace, example, missing, 0, diag);
 }
 
 kv_err kv__replay_wanted(const kv_replay *replay, const kv_attention *trace,
@@ -335,7 +352,7 @@ kv_err kv__replay_wanted(const kv_replay *replay, const kv_attention *trace,
         const kv_turn *turn = &example->turn[t];
         row_range rows = {turn->answer_start - 1, turn->answer_end - 1};
         if (mark_range(example, rows, wanted) >= 0)
-            return refuse(NULL, trace, example, "rows that predict answer tokens",
+            return refuse(NULL, NULL, trace, example, "rows that predict answer tokens",
                           "record positions answer_start-1 .. answer_end-2 of each turn", diag);
     }
     for (int g = 0; g < replay->groups; g++) {
