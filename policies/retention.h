@@ -82,7 +82,8 @@ typedef struct kv_retention_config {
                        settings agree with those here (kv_scorer_settle) */
 } kv_retention_config;
 
-/* A policy asks a scorer, which asks another at most (kv_scorer_check). */
+/* A policy asks a scorer, which asks another at most: deeper ones are refused where they are read
+ * (sim/scorer_spec.h). */
 enum { KV_SCORERS_MOST = 2, KV_WORK_DOUBLES = 4 + KV_SCORERS_MOST };
 
 /* What an event shows of the layer it happens in. */

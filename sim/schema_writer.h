@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * SPDX-FileCopyrightText: The kvsim authors */
-/* Indented JSON, as sim/schema.c writes it. */
+/* Indented JSON, as sim/schema.c, which alone includes this, writes it. */
 #ifndef KVSIM_SIM_SCHEMA_WRITER_H
 #define KVSIM_SIM_SCHEMA_WRITER_H
 
@@ -10,17 +10,19 @@
 #include <stdio.h>
 
 typedef struct writer {
-    FILE *out;
-    int depth;
+    FILE *out;  /* borrowed */
+    int depth;  /* objects and lists that are open */
     bool first; /* nothing was written yet in the object or list that is open */
 } writer;
 
+/* Begins the next item of what is open: the comma before it and a new line. */
 static inline void next(writer *w)
 {
     fprintf(w->out, "%s\n%*s", w->first ? "" : ",", 2 * w->depth, "");
     w->first = false;
 }
 
+/* Begins a member of the open object; its value is to follow. */
 static inline void key(writer *w, const char *name)
 {
     next(w);
@@ -28,6 +30,7 @@ static inline void key(writer *w, const char *name)
     fputs(": ", w->out);
 }
 
+/* Opens an object or a list, by its bracket, where a value is due. */
 static inline void open_with(writer *w, char bracket)
 {
     putc(bracket, w->out);
@@ -35,6 +38,7 @@ static inline void open_with(writer *w, char bracket)
     w->first = true;
 }
 
+/* Closes it again; the bracket is the other one. */
 static inline void close_with(writer *w, char bracket)
 {
     w->depth--;
@@ -44,12 +48,14 @@ static inline void close_with(writer *w, char bracket)
     w->first = false;
 }
 
+/* A member that is text. */
 static inline void text(writer *w, const char *name, const char *value)
 {
     key(w, name);
     kv_json_string(value, w->out);
 }
 
+/* A member that is JSON already. */
 static inline void literal(writer *w, const char *name, const char *json)
 {
     key(w, name);

@@ -79,7 +79,7 @@ void kv_event_trace_request(kv_event_trace *trace, const kv_request_outcome *out
                   {"queue", arrival, admitted},
                   {"prefill", admitted, first},
                   {"decode", first, end}};
-    for (int i = 0; i < 4; i++)
+    for (size_t i = 0; i < sizeof slices / sizeof *slices; i++)
         slice(trace, outcome->number, outcome->replica, slices[i].name, slices[i].from_ns,
               slices[i].to_ns);
 }

@@ -243,8 +243,11 @@ static kv_err simulate(task *k, telling *t, const kv_serving_run_options *option
     if (err != KV_OK)
         return err;
     kv_serving_source source = kv_serving_reader(reader);
-    kv_serving_listener listener = {t, tell_request, tell_sample, t->trace.file ? tell_span : NULL,
-                                    t->trace.file ? tell_pause : NULL};
+    kv_serving_listener listener = {.closure = t, .request = tell_request, .sample = tell_sample};
+    if (t->trace.file != NULL) {
+        listener.span = tell_span;
+        listener.pause = tell_pause;
+    }
     point->settings.stepwise = options->stepwise;
     err = kv_serving_run(&point->settings, point->time, kv__entries_per_token(point->model),
                          &source, &listener, &result, &k->diag);
@@ -279,7 +282,7 @@ kv_err kv_serving_probe(const kv_serving_point *point, const kv_serving_source *
 {
     int64_t last = 0;
     kv_serving_result result = {0};
-    kv_serving_listener listener = {&last, note_arrival, NULL, NULL, NULL};
+    kv_serving_listener listener = {.closure = &last, .request = note_arrival};
     kv_err err = kv_serving_run(&point->settings, point->time, kv__entries_per_token(point->model),
                                 source, &listener, &result, diag);
     if (err == KV_OK)
