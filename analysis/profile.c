@@ -63,16 +63,13 @@ kv_err kv_profile_mean(kv_results *results, long long run_id, const kv_profile_k
                        const char *column, double *out, kv_diag *diag)
 {
     sqlite3_stmt *rows = NULL;
-    char *sql = sqlite3_mprintf(
+    kv_err err = kv__sql_prepare_text(
+        results, &rows, diag,
         "SELECT sum(\"%w\" * n_examples) / sum(CASE WHEN \"%w\" IS NULL THEN 0 ELSE n_examples "
         "END) "
         "FROM footprint_point WHERE run_id = ? AND turn IS NULL AND policy = ? AND params = ? "
         "AND chunk_size IS ?",
         column, column);
-    if (sql == NULL)
-        return kv_fail_memory(diag);
-    kv_err err = kv__sql_prepare(results, sql, &rows, diag);
-    sqlite3_free(sql);
     if (err != KV_OK)
         return err;
     kv__sql_bind(rows, 1, "itto", run_id, key->policy, key->params, key->chunk_tokens);

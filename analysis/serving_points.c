@@ -72,12 +72,9 @@ static kv_err add(kv_serving_list *list, sqlite3_stmt *row, kv_diag *diag)
 static kv_err read_points(kv_results *results, const kv_plot_options *options, const char *having,
                           kv_serving_list *out, kv_diag *diag)
 {
-    char *sql = sqlite3_mprintf(point_sql, having != NULL ? having : "1");
     sqlite3_stmt *rows = NULL;
-    if (sql == NULL)
-        return kv_fail_memory(diag);
-    kv_err err = kv__sql_prepare(results, sql, &rows, diag);
-    sqlite3_free(sql);
+    kv_err err =
+        kv__sql_prepare_text(results, &rows, diag, point_sql, having != NULL ? having : "1");
     if (err == KV_OK)
         kv__sql_bind(rows, 1, "i", out->run_id);
     while (err == KV_OK && (err = kv__sql_step(results, rows, diag)) == KV_OK) {
@@ -141,16 +138,13 @@ void kv__serving_list_fini(kv_serving_list *list)
 kv_err kv__serving_latencies(kv_results *results, const char *column, long long point, int steps,
                              kv_latency_share *out, int *count, kv_diag *diag)
 {
-    char *sql = sqlite3_mprintf(
+    sqlite3_stmt *rows = NULL;
+    kv_err err = kv__sql_prepare_text(
+        results, &rows, diag,
         "SELECT v, at, n FROM (SELECT %s AS v, row_number() OVER (ORDER BY %s) AS at, "
         "count(*) OVER () AS n FROM request_result WHERE point_id = ?1 AND %s IS NOT NULL) "
         "WHERE at = 1 OR at = n OR at %% (n / %d + 1) = 0 ORDER BY at",
         column, column, column, steps);
-    sqlite3_stmt *rows = NULL;
-    if (sql == NULL)
-        return kv_fail_memory(diag);
-    kv_err err = kv__sql_prepare(results, sql, &rows, diag);
-    sqlite3_free(sql);
     if (err == KV_OK)
         kv__sql_bind(rows, 1, "i", point);
     *count = 0;

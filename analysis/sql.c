@@ -55,6 +55,18 @@ kv_err kv__sql_prepare(kv_results *results, const char *sql, sqlite3_stmt **out,
     return KV_OK;
 }
 
+kv_err kv__sql_prepare_text(kv_results *results, sqlite3_stmt **out, kv_diag *diag,
+                            const char *format, ...)
+{
+    va_list values;
+    va_start(values, format);
+    char *sql = sqlite3_vmprintf(format, values);
+    va_end(values);
+    kv_err err = sql != NULL ? kv__sql_prepare(results, sql, out, diag) : kv_fail_memory(diag);
+    sqlite3_free(sql);
+    return err;
+}
+
 /* A failed bind shows as an error of the next step, so that callers check once. */
 static int bind_list(sqlite3_stmt *statement, int at, const char *letters, va_list values)
 {

@@ -18,6 +18,10 @@ kv_err kv__sql_exec(kv_results *results, const char *sql, kv_diag *diag) KV_MUST
 /* Compiles one statement; sqlite3_finalize it. */
 kv_err kv__sql_prepare(kv_results *results, const char *sql, sqlite3_stmt **out,
                        kv_diag *diag) KV_MUST_USE;
+/* The same of a text that is put together as sqlite3_mprintf does (%w: a quoted name). Names of
+ * columns and conditions are ours; what users write is bound. */
+kv_err kv__sql_prepare_text(kv_results *results, sqlite3_stmt **out, kv_diag *diag,
+                            const char *format, ...) KV_MUST_USE;
 
 /* Binds values to the parameters first, first+1, ... by a letter each: i long long, o long
  * long (0 is NULL), d double (NaN is NULL), t text (NULL is NULL), b blob (const void *, size_t), n

@@ -53,11 +53,9 @@ static kv_err find_range(kv_results *results, const kv_serving_list *list, int s
     *most = 0;
     for (int i = 0; i < shown && err == KV_OK; i++) {
         sqlite3_stmt *row = NULL;
-        char *sql =
-            sqlite3_mprintf("SELECT min(%s), max(%s) FROM request_result WHERE point_id = ?",
-                            panels[panel].column, panels[panel].column);
-        err = sql != NULL ? kv__sql_prepare(results, sql, &row, diag) : kv_fail_memory(diag);
-        sqlite3_free(sql);
+        err = kv__sql_prepare_text(results, &row, diag,
+                                   "SELECT min(%s), max(%s) FROM request_result WHERE point_id = ?",
+                                   panels[panel].column, panels[panel].column);
         if (err == KV_OK) {
             kv__sql_bind(row, 1, "i", list->item[i].id);
             err = kv__sql_step(results, row, diag);

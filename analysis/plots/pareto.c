@@ -164,14 +164,13 @@ static void front_fini(front *f)
 static kv_err write_block(kv_results *results, const front *f, const char *name, int panel,
                           long long choice, const char *condition, FILE *script, kv_diag *diag)
 {
-    char *sql = sqlite3_mprintf(
+    sqlite3_stmt *rows = NULL;
+    kv_err err = kv__sql_prepare_text(
+        results, &rows, diag,
         "SELECT coalesce(p.cost_per_hour, p.devices), p.%s FROM plan_point p JOIN plan_choice c ON "
         "c.id = p.choice_id WHERE p.run_id = ?1 AND (?2 IS NULL OR p.choice_id = ?2) AND "
         "rate_factor = 1 AND blocks_factor = 1 AND %s ORDER BY p.replicas",
         panels[panel].column, condition);
-    sqlite3_stmt *rows = NULL;
-    kv_err err = sql ? kv__sql_prepare(results, sql, &rows, diag) : kv_fail_memory(diag);
-    sqlite3_free(sql);
     if (err == KV_OK)
         kv__sql_bind(rows, 1, "io", f->run_id, choice);
     fprintf(script, "$%s << EOD\nNaN NaN\n", name);
