@@ -5,6 +5,9 @@
  *     static const kv_param params[] = {KV_ROW_KEEP, KV_ROW_BUDGET, KV_ROW_WINDOW("32"),
  *                                       KV_ROW_EVICT("postfill"), KV_ROW_END};
  *
+ * Sets of rows that kin share are in scoring.h (KV_ROWS_PLAIN_SCORE and others), rows of read
+ * policies in read_params.h.
+ *
  * The argument is the policy's own default as a user would write it; NULL: absent, which is stored
  * as kv_retention_config says. Rows with KV_PARAM_BUDGET say how much is kept; exactly one of those
  * in a table must have a value (kv_retention_check). */

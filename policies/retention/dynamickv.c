@@ -60,5 +60,5 @@ KV_RETENTION_DEFINE(dynamickv) = {
     .enter = enter,
     .leave = kv_pool_memo_free,
     .quota = kv_pool_memo_quota,
-    .score = kv_scorer_score,
+    .score = kv_scorer_score, /* always the window's: no scorer is asked, and it is none */
 };
