@@ -24,14 +24,30 @@ static bool is_default(const kv_method *method, const kv_param *row, const void 
     return same;
 }
 
+static bool is_same_setting(const kv_condition *a, const kv_condition *b)
+{
+    return b->setting != NULL && strcmp(a->setting, b->setting) == 0;
+}
+
 /* Whether the other setting of a point is such that the condition's does something; where there is
  * no memory to tell, it does. */
-static bool is_busy(const kv_idle_point *point, const kv_condition *under)
+static bool holds(const kv_idle_point *point, const kv_condition *under)
 {
-    char *value = kv_param_text(kv_param_find(point->method.params, under->other), point->config);
+    const kv_param *other = kv_param_find(point->method.params, under->other);
+    if (kv_param_absent(other, point->config))
+        return false;
+    char *value = kv_param_text(other, point->config);
     bool same = value != NULL && strcmp(value, under->value) == 0, known = value != NULL;
     free(value);
     return !known || same != under->except;
+}
+
+static bool is_busy(const kv_idle_point *point, const kv_condition *under)
+{
+    for (const kv_condition *c = under; is_same_setting(under, c); c++)
+        if (holds(point, c))
+            return true;
+    return false;
 }
 
 static bool is_same_policy(const kv_idle_point *a, const kv_idle_point *b)
@@ -84,7 +100,8 @@ static void tell_idle(const kv_idle_point *point, int points, int first, const k
 {
     char text[256];
     for (const kv_condition *under = list; under != NULL && under->setting != NULL; under++) {
-        if (!is_idle(point, points, first, under))
+        bool told_already = under > list && is_same_setting(under, under - 1);
+        if (told_already || !is_idle(point, points, first, under))
             continue;
         snprintf(text, sizeof text, "%s: %s does nothing, as it is %s %s: %s",
                  point[first].method.name, under->setting, under->except ? "for all but" : "for",

@@ -530,6 +530,9 @@ static void idle_settings_are_told_of(void **state)
     expect_warning("{minference: {pattern: search, block: 32}}", "");
     expect_warning("{nacl: {keep: 0.1, random: 0, temperature: 2}}",
                    "nacl: temperature does nothing, as it is for all but random: 0\n");
+    expect_warning("{nacl: {keep: 0.1, random: 0, random_tokens: 5, seed: 2}}", "");
+    expect_warning("{nacl: {keep: 0.1, random: 0, random_tokens: 0, seed: 2}}",
+                   "nacl: seed does nothing, as it is for all but random: 0\n");
     expect_warning("{expected_attention: {keep: 0.1, epsilon: 1, vnorm: false}}",
                    "expected_attention: epsilon does nothing, as it is for vnorm: true\n");
     expect_warning("{expected_attention: {keep: 0.1, epsilon: 1}}", "");

@@ -73,8 +73,11 @@ static void score(const kv_event *event, double *out)
     kv_score_sample(event, c->temperature, out);
 }
 
-static const kv_condition conditions[] = {
-    {"temperature", "random", "0", true}, {"seed", "random", "0", true}, {.setting = NULL}};
+static const kv_condition conditions[] = {{"temperature", "random", "0", true},
+                                          {"temperature", "random_tokens", "0", true},
+                                          {"seed", "random", "0", true},
+                                          {"seed", "random_tokens", "0", true},
+                                          {.setting = NULL}};
 
 /* What the prompt's own end attends to, and a sample against what that misses. */
 KV_RETENTION_DEFINE(nacl) = {

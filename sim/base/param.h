@@ -66,7 +66,8 @@ typedef struct kv_preset {
     const char *help;   /* where the values come from */
 } kv_preset;
 
-/* A setting that does something only under some values of another one. */
+/* A setting that does something only under some values of another one, never where that is absent.
+ * Of several lines of one setting, which stand together, one that holds is enough. */
 typedef struct kv_condition {
     const char *setting;       /* NULL ends the list */
     const char *other, *value; /* as users write them */

@@ -150,10 +150,15 @@ static void print_names(void)
 /* When the setting does something, if not always. */
 static void print_condition(const kv_param *param, const kv_condition *conditions)
 {
-    for (const kv_condition *c = conditions; c != NULL && c->setting != NULL; c++)
-        if (strcmp(c->setting, param->name) == 0)
-            printf("; %s with %s: %s", c->except ? "does nothing" : "matters only", c->other,
-                   c->value);
+    const char *between = NULL;
+    for (const kv_condition *c = conditions; c != NULL && c->setting != NULL; c++) {
+        if (strcmp(c->setting, param->name) != 0)
+            continue;
+        if (between == NULL)
+            printf("; %s with ", c->except ? "does nothing" : "matters only");
+        printf("%s%s: %s", between != NULL ? between : "", c->other, c->value);
+        between = c->except ? " and " : " or ";
+    }
 }
 
 static void print_param(const kv_param *param, const kv_condition *conditions)
