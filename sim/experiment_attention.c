@@ -80,7 +80,7 @@ static const kv_param params[] = {
      "whether footprints are counted in the replay or computed from lengths"},
     {"keep_sets", KV_BOOL, AT(keep_sets), "false", 0, 0, NULL, 0, "",
      "whether to record which entries are retained after the prompt"},
-    {"oracle", KV_BOOL, AT(oracle), "false", 0, 0, NULL, 0, "",
+    {"oracle", KV_BOOL, AT(oracle), "true", 0, 0, NULL, 0, "",
      "whether to add exact top-k at the amounts of the others, the bound to read their curves by"},
     {"page_size", KV_INT, AT(page_tokens), "16", 1, 1 << 20, NULL, 0, "tokens",
      "page of the page-granular measures"},
@@ -129,7 +129,7 @@ static kv_err finish(void *config, const kv_node *map, kv_diag *diag)
     kv_point_list points = {0};
     kv_err err = cross(&attention->points, &attention->chunk_sizes, &points, diag);
     if (err == KV_OK && attention->oracle)
-        err = kv_oracle_add(&points, diag);
+        err = kv_oracle_add(&points, kv_node_find(map, "oracle") != NULL, diag);
     if (err == KV_OK)
         err = kv_point_list_unique(&points, diag);
     if (err != KV_OK) {

@@ -94,7 +94,7 @@ static kv_err add_read(kv_point_list *points, int at, const char *text, kv_diag 
     return err;
 }
 
-kv_err kv_oracle_add(kv_point_list *points, kv_diag *diag)
+kv_err kv_oracle_add(kv_point_list *points, bool asked_for, kv_diag *diag)
 {
     char text[256];
     int given = points->count, amounts = 0, others = 0;
@@ -112,7 +112,7 @@ kv_err kv_oracle_add(kv_point_list *points, kv_diag *diag)
             err = add_read(points, i, text, diag);
         amounts += reads;
     }
-    if (err == KV_OK && amounts == 0 && others > 0)
+    if (err == KV_OK && asked_for && amounts == 0 && others > 0)
         return kv_fail(diag, KV_ERR_INPUT, &points->point[0].mark,
                        "oracle: no policy here keeps or reads an amount that exact top-k could "
                        "take over; expected one with keep, budget or read, or list topk yourself");

@@ -81,7 +81,9 @@ static void the_manual_s_example_parses(void **state)
     assert_string_equal(kv_node_text(e->model, NULL), "llama-3.1-8b");
     assert_int_equal(e->seed, 1);
     const kv_attention_config *a = &e->attention;
-    assert_int_equal(a->points.count, (1 + 3 + 4 * 3) * 4);
+    /* The oracle keeps what each streaming window and each kept share does: the latter by two
+     * schedules, as chunked and patched keep alike. */
+    assert_int_equal(a->points.count, (1 + 3 + 4 * 3) * 4 + (3 + 4 * 2) * 4);
     assert_int_equal(a->traces.count, 1);
     assert_string_equal(a->traces.name[0], "recall.h5");
     assert_int_equal(a->tasks.count, 1);
@@ -110,6 +112,7 @@ static void what_is_left_out_has_defaults(void **state)
     assert_int_equal(a->points.point[0].chunk_tokens, 0);
     assert_int_equal(a->footprint_model, KV_FOOTPRINT_SIMULATED);
     assert_false(a->keep_sets);
+    assert_true(a->oracle);
     assert_int_equal(a->page_tokens, 16);
     assert_true(a->critical.threshold == 0.9 && a->critical.confidence == 0.95);
     assert_int_equal(a->critical.resamples, 1000);
