@@ -142,6 +142,30 @@ def follow(ex, policy, chunk, given):
         reference.evict = own
 
 
+def serves_best(ex, count):
+    """For each layer and KV head the `count` tokens below P of most attention from the answer's rows to come."""
+    (_, first, end), = ex.turns
+    sums = [ex.attention(layer)[:, max(ex.P, first - 1):end - 1, :ex.P].reshape(ex.Hkv, ex.g, -1, ex.P).sum((1, 2))
+            for layer in range(ex.L)]
+    return [[sorted(np.argsort(-head, kind="stable")[:count].tolist()) for head in layer] for layer in sums]
+
+
+def oracle(folder, trace, loaded):
+    """topk bounds what any set of the context serves a request: each chooses for its own answer."""
+    what, count = "{topk: {budget: 12}}", 12
+    db, _ = run(folder, trace, [what, "{h2o: {budget: 12}}"], oracle=False)
+    point, other = points_of(db)
+    own = {name: follow(ex, "full", None, serves_best(ex, count)) for name, ex in loaded.items()}
+    check([line for name in loaded for line in compare(db, point, name, own[name])],
+          "requests: " + what + ", each its own set")
+    first = [[[j for j in head if j < 55] for head in layer] for layer in serves_best(loaded["a"], count)]
+    shared = follow(loaded["b"], "full", None, first)["attention_recall"]
+    evicted, = db.execute("select e.attention_recall from footprint_point p join example_point e on e.point_id = p.id "
+                          "where policy = 'h2o' and p.turn is null and e.example like '%b'").fetchone()
+    check([] if own["b"]["attention_recall"] > max(shared, evicted) + 0.01 else [str((own["b"], shared, evicted))],
+          "requests: a later request has more of its own set than of the first's, or of h2o's")
+
+
 def requests(folder):
     trace = os.path.join(folder, "requests.h5")
     write_requests(trace)
@@ -159,6 +183,7 @@ def requests(folder):
             wrong += compare(db, point, "b", follow(loaded["b"], policy, chunk, given))
             wrong += compare(db, point, "c", reference.simulate(loaded["c"], policy, chunk))
         check(wrong, "requests: " + policy)
+    oracle(folder, trace, loaded)
     with h5py.File(trace, "a") as f:
         f["examples/b"].attrs["context_len"] = 54
     _, done = run(folder, trace, ["full"])
@@ -189,7 +214,7 @@ def collapse(folder):
 
 
 def main():
-    print("1..%d" % (2 * len(POLICIES) + 3))
+    print("1..%d" % (2 * len(POLICIES) + 5))
     with tempfile.TemporaryDirectory() as folder:
         context_alone(folder)
         requests(folder)

@@ -286,7 +286,8 @@ kv_err kv__lane_step_end(kv__lane *lane, kv__stage *stage, kv_diag *diag)
     if (lane->parts != NULL)
         kv__parts_before_evict(lane, stage);
     kv_err err = kv__lane_evict(lane, stage, diag);
-    if (err == KV_OK && stage->given != NULL && lane->step_end == stage->example->prompt_tokens)
+    if (err == KV_OK && kv__lane_forks(lane, stage) &&
+        lane->step_end == stage->example->prompt_tokens)
         err = kv__lane_restore(lane, stage, diag);
     if (lane->parts != NULL && err == KV_OK)
         kv__parts_after_evict(lane, stage);

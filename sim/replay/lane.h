@@ -180,6 +180,9 @@ kv_err kv__replay_wanted(const kv_replay *replay, const kv_attention *trace,
  * whose prompt compresses the context that this one shares; index itself if it does so. */
 kv_err kv__shared_example(const kv_replay *replay, const kv_attention *trace, int index,
                           kv_example *out, int *leader, kv_diag *diag);
+/* Whether a lane goes on from what the leader kept of the context. An oracle does not: it bounds
+ * what any set serves this request, so it chooses for this request's answers. */
+bool kv__lane_forks(const kv__lane *lane, const kv__stage *stage);
 /* Sets what a lane retains of the context to what the leader kept of it. */
 kv_err kv__lane_restore(kv__lane *lane, kv__stage *stage, kv_diag *diag);
 

@@ -45,7 +45,8 @@ typedef struct kv_replay_read {
 /* What is there when a policy first decides for a whole prompt. */
 typedef enum kv_compress_with {
     /* The prompt with its first question: later turns of `multi_turn` find what that left, and so
-     * do the other requests of a `multi_request` group, of the context that they share. */
+     * do the other requests of a `multi_request` group, of the context that they share; but for an
+     * oracle, which chooses for each request. */
     KV_COMPRESS_WITH_FIRST_QUESTION,
     KV_COMPRESS_WITH_CONTEXT /* the shared context alone; every question comes later */
 } kv_compress_with;

@@ -65,6 +65,12 @@ static void find_levels(const kv__lane *lane, const kv__stage *stage, int kv_hea
     }
 }
 
+bool kv__lane_forks(const kv__lane *lane, const kv__stage *stage)
+{
+    return stage->given != NULL && !lane->group->policy->oracle &&
+           !lane->group->scorer.policy->oracle;
+}
+
 kv_err kv__lane_restore(kv__lane *lane, kv__stage *stage, kv_diag *diag)
 {
     int context = stage->example->prompt_tokens;
