@@ -180,6 +180,90 @@ def check_recordings(folder):
     refused(folder, "recording, no keys for a policy that needs them", r"lacks keys, which keydiff needs: record the dataset k")
 
 
+def keep_rows(f, positions):
+    g, rows = f["examples/a"], np.array(sorted(positions), np.int32)
+    for name in ("probs", "q"):
+        numbers = g[name][()][:, :, rows]
+        del g[name]
+        g[name] = numbers
+    del g["query_pos"]
+    g["query_pos"] = rows
+
+
+ANSWER = range(PROMPT - 1, TOTAL - 1)   # the rows that predict the answer: what measures need
+
+
+def span(first, end):
+    return f"with every position from {first} to {end - 1} in query_pos"
+
+
+def chunks(rows, size, end):
+    last = PROMPT - (rows if rows > 1 else 1)
+    each = f"the {rows}" if rows > 1 else "that"
+    rest = f"every position from {last} to {end - 1}" if last < end - 1 else f"position {last}"
+    return f"with {each} before each multiple of {size} in the prompt and {rest} in query_pos"
+
+
+def ends(rows, size):
+    return [p for end in range(size, PROMPT + 1, size) for p in range(end - rows, end)]
+
+
+DECODE = TOTAL - 1                      # behind the last row that sees an eviction
+ROWS = [  # policies, chunk, who lacks the rows, what to record as docs/policies.md says it looks, the same
+    ("{snapkv: {keep: 0.5, window: 8}}", "whole", "snapkv", span(24, PROMPT), range(24, 32)),
+    ("{snapkv: {keep: 0.5, window: 8, evict: chunked}}", 16, "snapkv", chunks(8, 16, PROMPT), ends(8, 16)),
+    ("{snapkv: {keep: 0.5, window: 16, evict: chunked}}", 8, "snapkv", span(0, PROMPT), range(32)),
+    ("{nacl: {keep: 0.5, window: 8}}", "whole", "nacl", span(24, PROMPT), range(24, 32)),
+    ("{scissorhands: {keep: 0.5, history: 4}}", 8, "scissorhands", chunks(4, 8, DECODE), ends(4, 8)),
+    ("{scissorhands: {keep: 0.5, history: 400}}", 8, "scissorhands", span(0, DECODE), range(32)),
+    ("{corm: {window: 4}}", "whole", "corm", span(28, DECODE), range(28, 32)),
+    ("{corm: {window: 4}}", 8, "corm", chunks(4, 8, DECODE), ends(4, 8)),
+    ("{chunkkv: {keep: 0.5, window: 4}}", 8, "chunkkv", span(28, PROMPT), range(28, 32)),
+    ("{headkv: {keep: 0.5, window: 4, heads: heads.tsv}}", 8, "headkv", span(28, PROMPT), range(28, 32)),
+    ("{dynamickv: {keep: 0.5, window: 4}}", 8, "dynamickv", span(28, PROMPT), range(28, 32)),
+    ("{criticalkv: {keep: 0.5, norm: value, window: 4}}", 8, "criticalkv", span(28, PROMPT), range(28, 32)),
+    ("{tova: {keep: 0.5}}", 8, "tova", chunks(1, 8, DECODE), ends(1, 8)),
+    ("{think: {observers: 4}}", 8, "think", span(28, PROMPT), range(28, 32)),
+    ("{minference: {last: 4}}", 8, "minference", span(28, PROMPT), range(28, 32)),
+    ("{minference: {pattern: block, block: 8, blocks: 2}}", 8, "minference", span(0, DECODE), range(32)),
+    ("{minference: {pattern: search, last: 4}}", 8, "minference", span(0, DECODE), range(32)),
+    ("{rocketkv: {compression: 2, window: 4}}", 8, "snapkv beside rocketkv", span(28, PROMPT), range(28, 32)),
+    ("[{h2o: {keep: 0.5}}, {cam: {}}]", 8, "h2o beside cam", span(0, DECODE), range(32)),
+    ("[{keydiff: {keep: 0.5, evict: chunked}}, {cam: {}}]", 8, "cam", chunks(1, 8, PROMPT), ends(1, 8)),
+    ("[{snapkv: {keep: 0.5, window: 2}}, {think: {observers: 6}}]", 8, "think", span(26, PROMPT), range(26, 32)),
+    ("[{snapkv: {keep: 0.5, window: 6}}, {cam: {}}]", 8, "snapkv beside cam", span(26, PROMPT), range(26, 32)),
+]
+
+
+def check_missing_rows(folder):
+    """A recording with the answer's rows alone is refused with all that the policy looks at, and what it
+    names is enough: without the first of them it is refused again, with them it runs."""
+    trace = os.path.join(folder, "trace.h5")
+    with open(os.path.join(folder, "heads.tsv"), "w") as f:
+        f.write("\n".join(" ".join("1" for _ in range(HEADS)) for _ in range(LAYERS)) + "\n")
+    for policies, chunk, who, positions, rows in ROWS:
+        with open(os.path.join(folder, "wrong.yaml"), "w") as f:
+            f.write(f"{HEAD}  chunk_size: [{chunk}]\n  policies: [{policies}]\n")
+        first = next(p for p in sorted(rows) if p not in ANSWER)
+        for kept in (set(ANSWER), set(rows) - {first} | set(ANSWER)):
+            write_trace(trace)
+            with h5py.File(trace, "r+") as f:
+                keep_rows(f, kept)
+            refused(folder, f"{policies} by {chunk} on {len(kept)} rows",
+                    re.escape(f"lacks attention rows, that of position {first} the first, which {who} needs: "
+                              f"record probs (or q and k) {positions}"))
+        write_trace(trace)
+        with h5py.File(trace, "r+") as f:
+            keep_rows(f, set(rows) | set(ANSWER))
+        for file in os.listdir(folder):
+            if file.startswith("out.db"):
+                os.remove(os.path.join(folder, file))
+        done = run(folder, "run", "-q", "wrong.yaml", "-o", "out.db")
+        check(f"{policies} by {chunk} on what it asked for", done.returncode == 0, done.stderr)
+    with open(os.path.join(folder, "wrong.yaml"), "w") as f:
+        f.write(EXPERIMENT)
+
+
 def check_cut_recordings(folder):
     trace = os.path.join(folder, "trace.h5")
     write_trace(trace)
@@ -302,6 +386,7 @@ def main():
             f.write(EXPERIMENT)
         check_good(folder)
         check_recordings(folder)
+        check_missing_rows(folder)
         check_cut_recordings(folder)
         check_experiments(folder)
         check_tables(folder)

@@ -47,7 +47,10 @@ static const kv_param params[] = {
 static unsigned needs_of(const void *config)
 {
     const minference *c = config;
-    return c->pattern == VERTICAL_SLASH ? 0 : KV_NEEDS_KEYS | KV_NEEDS_QUERIES;
+    if (c->pattern == VERTICAL_SLASH)
+        return 0;
+    /* a block of queries is represented by its mean: all of them, or it is another block's */
+    return KV_NEEDS_KEYS | KV_NEEDS_QUERIES | KV_NEEDS_EVERY_ROW;
 }
 
 static long long observers(const void *config)
@@ -130,7 +133,7 @@ static int end_of_block(const block_row *b, int block)
     return end < b->filled ? (int)end : b->filled;
 }
 
-/* The mean query of the block, of what the file records of it. */
+/* The mean query of the block. */
 static void mean_query(const block_row *b)
 {
     int width = b->view->shape->head_dim, count = 0;

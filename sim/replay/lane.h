@@ -203,9 +203,10 @@ void kv__lane_row(kv__lane *lane, kv__stage *stage, int position, int answer);
 kv_err kv__lane_step_end(kv__lane *lane, kv__stage *stage, kv_diag *diag);
 
 /* --- parts.c: transforms and read policies ----------------------------------------- */
-/* What the parts need of a recording: KV_NEEDS_*, and last rows of the prompt. */
+/* What the parts need of a recording: KV_NEEDS_*, and last rows of the prompt. *observer: the part
+ * that looks at the most; NULL: none looks at any. */
 unsigned kv__parts_needs(const kv__group *group);
-long long kv__parts_observers(const kv__group *group);
+long long kv__parts_observers(const kv__group *group, const kv_part **observer);
 /* The last part that needs it, one of KV_NEEDS_*; NULL: none does. */
 const kv_part *kv__parts_needing(const kv__group *group, unsigned need);
 /* Whether the read policy chooses in prefill too. */

@@ -94,16 +94,20 @@ const kv_part *kv__parts_needing(const kv__group *group, unsigned need)
     return NULL;
 }
 
-long long kv__parts_observers(const kv__group *group)
+long long kv__parts_observers(const kv__group *group, const kv_part **observer)
 {
     long long most = 0;
+    *observer = NULL;
     for (int i = 0; i < group->parts; i++) {
         const kv_part *part = &group->part[i];
         const kv_method *method = &part->method;
         long long (*observers)(const void *) =
             method->read ? method->read->observers : method->transform->observers;
         long long rows = observers ? observers(part->config) : 0;
-        most = rows > most ? rows : most;
+        if (rows > most) {
+            most = rows;
+            *observer = part;
+        }
     }
     return most;
 }

@@ -200,8 +200,16 @@ static kv_err refuse(const kv__group *group, const kv_part *part, const kv_atten
 }
 
 typedef struct row_range {
-    int first, end; /* positions; every stride-th window of a chunked lane is marked by mark_rows */
+    int first, end; /* positions */
 } row_range;
+
+/* Positions whose rows are needed: the last ones of a prompt and what follows them, and the last
+ * ones of every chunk before. */
+typedef struct row_windows {
+    row_range last;
+    int rows, chunk; /* of each chunk that ends within the prompt; 0: of none */
+    int prompt;
+} row_windows;
 
 /* Marks recorded rows of a range of positions; answers the first position that is not recorded. */
 static int mark_range(const kv_example *example, row_range range, uint8_t *wanted)
@@ -215,25 +223,34 @@ static int mark_range(const kv_example *example, row_range range, uint8_t *wante
     return -1;
 }
 
-/* Marks the last rows of every step of a lane after which entries may leave. */
-static int mark_windows(const kv__group *group, const kv_example *example, int rows,
-                        uint8_t *wanted)
+/* The last rows of every step of a lane after which entries may leave. */
+static row_windows windows_of(const kv__group *group, const kv_example *example, int rows)
 {
-    const kv_retention_config *config = group->config[0];
-    int prompt = example->prompt_tokens;
-    int chunk =
-        group->chunk_tokens && group->chunk_tokens < prompt ? (int)group->chunk_tokens : prompt;
-    bool once = config->evict == KV_POSTFILL || config->evict == KV_PATCHED;
-    int missing = mark_range(example, (row_range){prompt - rows, prompt}, wanted);
-    if (once || missing >= 0 || config->evict == KV_STEP || config->evict == KV_INTERVAL)
-        chunk = prompt;
-    for (int end = chunk; end < prompt && missing < 0; end += chunk)
-        missing = mark_range(example, (row_range){end - rows, end}, wanted);
-    bool decodes =
-        config->evict == KV_STEP || config->evict == KV_INTERVAL || config->evict == KV_ONLINE;
-    if (decodes && missing < 0)
-        missing = mark_range(example, (row_range){prompt, example->total_tokens - 1}, wanted);
-    return missing;
+    int evict = ((const kv_retention_config *)group->config[0])->evict;
+    int prompt = example->prompt_tokens, end = example->total_tokens - 1;
+    bool decodes = evict == KV_STEP || evict == KV_INTERVAL || evict == KV_ONLINE;
+    bool by_chunk = evict != KV_POSTFILL && evict != KV_PATCHED && evict != KV_STEP &&
+                    evict != KV_INTERVAL && group->chunk_tokens < prompt;
+    row_windows all = {.last = {prompt - rows > 0 ? prompt - rows : 0, prompt},
+                       .rows = rows,
+                       .prompt = prompt,
+                       .chunk = by_chunk && rows > 0 ? (int)group->chunk_tokens : 0};
+    if (all.chunk > 0 && all.chunk <= rows) { /* then windows touch */
+        all.last.first = all.chunk = 0;
+    }
+    if (decodes && end > prompt)
+        all.last.end = end;
+    return all;
+}
+
+/* As mark_range. */
+static int mark_windows(const kv_example *example, const row_windows *all, uint8_t *wanted)
+{
+    int missing = -1;
+    for (int end = all->chunk; all->chunk > 0 && end < all->prompt && missing < 0;
+         end += all->chunk)
+        missing = mark_range(example, (row_range){end - all->rows, end}, wanted);
+    return missing >= 0 ? missing : mark_range(example, all->last, wanted);
 }
 
 /* Refuses an example that lacks a dataset which the group needs. */
@@ -270,18 +287,23 @@ static kv_err check_datasets(const kv__group *group, const kv_attention *trace, 
     return KV_OK;
 }
 
-/* all_to > 0: every row below that is needed. */
+/* Names all that is needed, so that one new recording is enough. */
 static kv_err refuse_rows(const kv__group *group, const kv_part *part, const kv_attention *trace,
-                          const kv_example *example, int missing, int all_to, kv_diag *diag)
+                          const kv_example *example, int missing, const row_windows *all,
+                          kv_diag *diag)
 {
-    char what[80], how[128] = "record probs (or q and k) with that position in query_pos";
-    snprintf(what, sizeof what, "the attention row of position %d", missing);
-    if (all_to > 0) {
-        snprintf(what, sizeof what, "attention rows, that of position %d the first", missing);
-        snprintf(how, sizeof how,
-                 "record probs (or q and k) with every position from 0 to %d in query_pos",
-                 all_to - 1);
-    }
+    char what[80], each[32] = "that", chunks[96] = "", last[80], how[256];
+    int first = all->last.first, final = all->last.end - 1;
+    snprintf(what, sizeof what, "attention rows, that of position %d the first", missing);
+    if (all->rows > 1)
+        snprintf(each, sizeof each, "the %d", all->rows);
+    if (all->chunk > 0)
+        snprintf(chunks, sizeof chunks, "%s before each multiple of %d in the prompt and ", each,
+                 all->chunk);
+    snprintf(last, sizeof last, "position %d", final);
+    if (first < final)
+        snprintf(last, sizeof last, "every position from %d to %d", first, final);
+    snprintf(how, sizeof how, "record probs (or q and k) with %s%s in query_pos", chunks, last);
     return refuse(group, part, trace, example, what, how, diag);
 }
 
@@ -310,6 +332,37 @@ static int all_rows_to(const kv__group *group, const kv_example *example, int ob
     return kv__group_needs(group) & KV_NEEDS_EVERY_ROW ? observe_end : 0;
 }
 
+/* Marks rows, or refuses an example that lacks one of them. */
+static kv_err want_rows(const kv__group *group, const kv_part *part, const kv_attention *trace,
+                        const kv_example *example, const row_windows *all, uint8_t *wanted,
+                        kv_diag *diag)
+{
+    int missing = mark_windows(example, all, wanted);
+    return missing < 0 ? KV_OK : refuse_rows(group, part, trace, example, missing, all, diag);
+}
+
+/* The rows that parts look at, then those of the retention policy. */
+static kv_err want_windows(const kv__group *group, const kv_attention *trace,
+                           const kv_example *example, uint8_t *wanted, kv_diag *diag)
+{
+    const kv_part *part = kv__parts_needing(group, KV_NEEDS_EVENT_ROWS);
+    kv_err err = KV_OK;
+    if (part != NULL) {
+        row_windows events = windows_of(group, example, 1);
+        err = want_rows(group, part, trace, example, &events, wanted, diag);
+    }
+    int prompt = example->prompt_tokens;
+    long long observers = kv__parts_observers(group, &part);
+    row_windows last = {.last = {observers < prompt ? prompt - (int)observers : 0, prompt}};
+    if (err == KV_OK)
+        err = want_rows(group, part, trace, example, &last, wanted, diag);
+    if (err != KV_OK || !(kv_retention_needs(group->policy, group->config[0]) & KV_NEEDS_OBSERVERS))
+        return err;
+    long long rows = kv_retention_observers(group->policy, group->config[0], example);
+    row_windows own = windows_of(group, example, rows < prompt ? (int)rows : prompt);
+    return want_rows(group, NULL, trace, example, &own, wanted, diag);
+}
+
 static kv_err check_group(const kv__group *group, const kv_attention *trace,
                           const kv_example *example, int observe_end, uint8_t *wanted,
                           kv_diag *diag)
@@ -321,28 +374,13 @@ static kv_err check_group(const kv__group *group, const kv_attention *trace,
         err = check_sample(group, trace, example, diag);
     if (err != KV_OK)
         return err;
-    int missing = mark_range(example, (row_range){0, all_to}, wanted);
-    if (missing >= 0)
-        return refuse_rows(group, kv__parts_needing(group, KV_NEEDS_EVERY_ROW), trace, example,
-                           missing, all_to, diag);
-    if ((kv__parts_needs(group) & KV_NEEDS_MODALITY) && example->modality == NULL)
-        return refuse(group, kv__parts_needing(group, KV_NEEDS_MODALITY), trace, example,
-                      "which tokens are text and which image", "record the dataset modality", diag);
-    const kv_part *part = kv__parts_needing(group, KV_NEEDS_EVENT_ROWS);
-    if (part != NULL)
-        missing = mark_windows(group, example, 1, wanted);
-    if (missing >= 0)
-        return refuse_rows(group, part, trace, example, missing, 0, diag);
-    int observers = (int)kv__parts_observers(group), prompt = example->prompt_tokens;
-    missing = mark_range(example, (row_range){prompt - observers, prompt}, wanted);
-    if (missing >= 0)
-        return refuse_rows(group, kv__parts_needing(group, KV_NEEDS_OBSERVERS), trace, example,
-                           missing, 0, diag);
-    if (needs & KV_NEEDS_OBSERVERS)
-        missing = mark_windows(
-            group, example, (int)kv_retention_observers(group->policy, group->config[0], example),
-            wanted);
-    return missing < 0 ? KV_OK : refuse_rows(group, NULL, trace, example, missing, 0, diag);
+    const row_windows every = {.last = {0, all_to}};
+    err = want_rows(group, kv__parts_needing(group, KV_NEEDS_EVERY_ROW), trace, example, &every,
+                    wanted, diag);
+    if (err == KV_OK && (kv__parts_needs(group) & KV_NEEDS_MODALITY) && example->modality == NULL)
+        err = refuse(group, kv__parts_needing(group, KV_NEEDS_MODALITY), trace, example,
+                     "which tokens are text and which image", "record the dataset modality", diag);
+    return err == KV_OK ? want_windows(group, trace, example, wanted, diag) : err;
 }
 
 kv_err kv__replay_wanted(const kv_replay *replay, const kv_attention *trace,
