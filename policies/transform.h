@@ -84,9 +84,12 @@ typedef struct kv_transform {
     unsigned needs;       /* KV_NEEDS_*: KEYS and VALUES refuse recordings without them; where it
                              changes keys, QUERIES is needed whether named or not */
     unsigned changes;     /* KV_CHANGES_*; 0: bytes only */
+    bool evicted;         /* works on what evictions take or leave: beside `full` it does nothing */
     size_t state_doubles; /* kept between calls, per token and KV head; 0: none */
     /* Checks settings against one another. Default: nothing more to check. */
     kv_err (*check)(const void *config, const kv_mark *mark, kv_diag *diag);
+    /* Checks settings against what was recorded. Default: they go with every shape. */
+    kv_err (*fits)(const void *config, const kv_shape *shape, const kv_mark *mark, kv_diag *diag);
     /* Further needs that depend on the settings. Default: none. */
     unsigned (*needs_of)(const void *config);
     /* Rows of the prompt's end that `apply` reads by kv_view_row. Default: none. */

@@ -193,8 +193,9 @@ static kv_err warn_of_idle(const kv_sweep_plan *plan, void (*warn)(void *closure
         *kept = (kv_idle_point){.method = retention, .config = replay->config};
         count += kv_idle_scorers(kept, &point[count]);
         for (int i = 0; i < replay->parts; i++)
-            point[count++] =
-                (kv_idle_point){.method = replay->part[i].method, .config = replay->part[i].config};
+            point[count++] = (kv_idle_point){.method = replay->part[i].method,
+                                             .config = replay->part[i].config,
+                                             .beside = replay->policy};
     }
     kv_idle_settings(point, count, warn, closure);
     free(point);

@@ -110,6 +110,29 @@ static void tell_idle(const kv_idle_point *point, int points, int first, const k
     }
 }
 
+static bool lacks_evictions(const kv_idle_point *point)
+{
+    return point->method.transform != NULL && point->method.transform->evicted &&
+           point->beside != NULL && strcmp(point->beside->name, "full") == 0;
+}
+
+static void tell_beside_full(const kv_idle_point *point, int first, const told *to)
+{
+    char text[256];
+    const char *name = point[first].method.name;
+    if (!lacks_evictions(&point[first]))
+        return;
+    for (int i = 0; i < first; i++)
+        if (lacks_evictions(&point[i]) && strcmp(point[i].method.name, name) == 0)
+            return;
+    snprintf(
+        text, sizeof text,
+        "%s does nothing beside full, as nothing leaves; list it with a retention policy, as in "
+        "[{snapkv: {keep: 0.3}}, %s]",
+        name, name);
+    to->warn(to->closure, text);
+}
+
 void kv_idle_settings(const kv_idle_point *point, int points,
                       void (*warn)(void *closure, const char *text), void *closure)
 {
@@ -117,5 +140,6 @@ void kv_idle_settings(const kv_idle_point *point, int points,
     for (int i = 0; i < points; i++) {
         tell_idle(point, points, i, common, &to);
         tell_idle(point, points, i, point[i].method.conditions, &to);
+        tell_beside_full(point, i, &to);
     }
 }

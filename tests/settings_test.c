@@ -466,6 +466,10 @@ static void append(void *closure, const char *text)
     snprintf(all + used, TEXT - used, "%s\n", text);
 }
 
+#define BESIDE_FULL                                                                                \
+    " does nothing beside full, as nothing leaves; list it with a retention policy, as in "        \
+    "[{snapkv: {keep: 0.3}}, "
+
 /* What the points of a list are warned of. */
 static void expect_warning(const char *policies, const char *want)
 {
@@ -481,7 +485,8 @@ static void expect_warning(const char *policies, const char *want)
         for (int i = 0; i < kv_spec_named(&list.point[p]); i++) {
             kv_part part = kv_spec_get(&list.point[p], i);
             assert_true(count + KV_SCORERS_MOST < 8);
-            point[count++] = (kv_idle_point){.method = part.method, .config = part.config};
+            point[count++] = (kv_idle_point){
+                .method = part.method, .config = part.config, .beside = list.point[p].policy};
             count += kv_idle_scorers(&point[count - 1], &point[count]);
         }
     kv_idle_settings(point, count, append, got);
@@ -533,6 +538,11 @@ static void idle_settings_are_told_of(void **state)
     expect_warning("{nacl: {keep: 0.1, random: 0, random_tokens: 5, seed: 2}}", "");
     expect_warning("{nacl: {keep: 0.1, random: 0, random_tokens: 0, seed: 2}}",
                    "nacl: seed does nothing, as it is for all but random: 0\n");
+    expect_warning("{cam: {}}", "cam" BESIDE_FULL "cam]\n");
+    expect_warning("[full: {}, cam: {}, rerotate: {}]",
+                   "cam" BESIDE_FULL "cam]\nrerotate" BESIDE_FULL "rerotate]\n");
+    expect_warning("[{tova: {keep: 0.1}}, cam: {}]", "");
+    expect_warning("{kivi: {}}", "");
     expect_warning("{expected_attention: {keep: 0.1, epsilon: 1, vnorm: false}}",
                    "expected_attention: epsilon does nothing, as it is for vnorm: true\n");
     expect_warning("{expected_attention: {keep: 0.1, epsilon: 1}}", "");

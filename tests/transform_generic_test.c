@@ -33,8 +33,9 @@ typedef struct bench {
 /* Settings that do something in 80 tokens. */
 static const struct {
     const char *transform, *name, *value;
-} small[] = {{"kivi", "residual", "8"},   {"kivi", "group", "8"}, {"think", "recent", "8"},
-             {"think", "observers", "8"}, {"cam", "merge", "4"},  {"gear", "buffer", "4"}};
+} small[] = {{"kivi", "residual", "8"},        {"kivi", "group", "8"}, {"think", "recent", "8"},
+             {"think", "observers", "8"},      {"cam", "merge", "4"},  {"gear", "buffer", "4"},
+             {"minicache", "start_layer", "0"}}; /* of two layers */
 
 static void *defaults(const kv_param *params, size_t bytes)
 {

@@ -15,6 +15,8 @@ typedef struct nacl_config {
     long long random_tokens; /* in place of the share; -1: not given */
 } nacl_config;
 
+#define DEFAULT_RANDOM 0.3
+
 enum preset { NONE, KVCACHE_FACTORY };
 static const char *const preset_names[] = {"none", "kvcache-factory", NULL};
 static const kv_preset presets[] = {
@@ -79,6 +81,17 @@ static const kv_condition conditions[] = {{"temperature", "random", "0", true},
                                           {"seed", "random_tokens", "0", true},
                                           {.setting = NULL}};
 
+/* random: 0 beside random_tokens is plain: no share, a count. */
+static kv_err check(const void *config, const kv_mark *mark, kv_diag *diag)
+{
+    const nacl_config *c = config;
+    if (c->random_tokens < 0 || c->random == DEFAULT_RANDOM || !(c->random > 0))
+        return KV_OK;
+    return kv_fail(diag, KV_ERR_INPUT, mark,
+                   "nacl: random and random_tokens both say how much is drawn; expected one of "
+                   "them");
+}
+
 /* What the prompt's own end attends to, and a sample against what that misses. */
 KV_RETENTION_DEFINE(nacl) = {
     .name = "nacl",
@@ -91,6 +104,7 @@ KV_RETENTION_DEFINE(nacl) = {
     .conditions = conditions,
     .needs = KV_NEEDS_OBSERVERS,
     .claims = KV_COUNTS_FIXED,
+    .check = check,
     .pins = pins,
     .score = score,
 };

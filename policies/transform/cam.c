@@ -94,5 +94,6 @@ KV_TRANSFORM_DEFINE(cam) = {
     .presets = presets,
     .needs = KV_NEEDS_VALUES | KV_NEEDS_EVENT_ROWS,
     .changes = KV_CHANGES_VALUES,
+    .evicted = true,
     .apply = apply,
 };

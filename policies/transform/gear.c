@@ -36,6 +36,18 @@ static const kv_param params[] = {
               "newest entries that wait to become a block"),
     KV_ROW_END};
 
+static kv_err fits(const void *opaque, const kv_shape *shape, const kv_mark *mark, kv_diag *diag)
+{
+    const gear_config *config = opaque;
+    const char *name = config->rank > shape->head_dim ? "rank" : "decode_rank";
+    if (config->rank <= shape->head_dim && config->decode_rank <= shape->head_dim)
+        return KV_OK;
+    return kv_fail(diag, KV_ERR_UNSUPPORTED, mark,
+                   "gear: %s is above that of any block, as keys and values of the recording are "
+                   "%d wide; expected at most %d",
+                   name, shape->head_dim, shape->head_dim);
+}
+
 /* Outliers at one end of a vector of n numbers. */
 static int outliers_of(const gear_config *config, int n)
 {
@@ -163,6 +175,7 @@ KV_TRANSFORM_DEFINE(gear) = {
     .needs = KV_NEEDS_KEYS | KV_NEEDS_VALUES,
     .changes = KV_CHANGES_KEYS | KV_CHANGES_VALUES,
     .state_doubles = 1,
+    .fits = fits,
     .work_doubles = work_doubles,
     .apply = apply,
     .bytes = bytes,

@@ -114,5 +114,6 @@ KV_TRANSFORM_DEFINE(kvmerger) = {
     .params = params,
     .needs = KV_NEEDS_KEYS | KV_NEEDS_VALUES,
     .changes = KV_CHANGES_KEYS | KV_CHANGES_VALUES,
+    .evicted = true,
     .apply = apply,
 };

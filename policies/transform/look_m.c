@@ -81,6 +81,7 @@ KV_TRANSFORM_DEFINE(look_m) = {
     .params = params,
     .needs = KV_NEEDS_KEYS | KV_NEEDS_VALUES | KV_NEEDS_MODALITY,
     .changes = KV_CHANGES_KEYS | KV_CHANGES_VALUES,
+    .evicted = true,
     .prior = prior,
     .ranks = ranks,
     .work_doubles = kv_merge_work,

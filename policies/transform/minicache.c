@@ -29,14 +29,34 @@ static const kv_param params[] = {
                     "first layer of the first pair; half of the layers if not given"),
     KV_ROW_END};
 
+static int first_layer(const minicache_config *config, const kv_shape *shape)
+{
+    if (config->start_layer < 0)
+        return shape->layers / 2;
+    return config->start_layer < shape->layers ? (int)config->start_layer : shape->layers;
+}
+
 static int partner(const void *opaque, const kv_shape *shape, int layer)
 {
-    const minicache_config *config = opaque;
-    int start = config->start_layer < 0 ? shape->layers / 2 : (int)config->start_layer;
+    int start = first_layer(opaque, shape);
     if (layer < start)
         return -1;
     int other = (layer - start) % 2 == 0 ? layer + 1 : layer - 1;
     return other < shape->layers ? other : -1;
+}
+
+static kv_err fits(const void *opaque, const kv_shape *shape, const kv_mark *mark, kv_diag *diag)
+{
+    const minicache_config *config = opaque;
+    int start = first_layer(config, shape);
+    long long given = config->start_layer < 0 ? start : config->start_layer;
+    if (start + 1 < shape->layers)
+        return KV_OK;
+    return kv_fail(
+        diag, KV_ERR_UNSUPPORTED, mark,
+        "minicache: no pair of layers begins at start_layer %lld, as the recording has %d "
+        "layers",
+        given, shape->layers);
 }
 
 /* The angle of two vectors, 0..pi; -1: one of them is zero. */
@@ -121,6 +141,7 @@ KV_TRANSFORM_DEFINE(minicache) = {
     .needs = KV_NEEDS_KEYS | KV_NEEDS_VALUES | KV_NEEDS_FULL,
     .changes = KV_CHANGES_KEYS | KV_CHANGES_VALUES,
     .state_doubles = 1,
+    .fits = fits,
     .partner = partner,
     .work_doubles = work_doubles,
     .apply = apply,

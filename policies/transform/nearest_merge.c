@@ -68,6 +68,7 @@ KV_TRANSFORM_DEFINE(nearest_merge) = {
     .presets = presets,
     .needs = KV_NEEDS_KEYS | KV_NEEDS_VALUES,
     .changes = KV_CHANGES_KEYS | KV_CHANGES_VALUES,
+    .evicted = true,
     .work_doubles = kv_merge_work,
     .apply = apply,
 };

@@ -84,6 +84,7 @@ KV_TRANSFORM_DEFINE(rerotate) = {
     .params = params,
     .needs = KV_NEEDS_KEYS | KV_NEEDS_VALUES,
     .changes = KV_CHANGES_KEYS,
+    .evicted = true,
     .state_doubles = 1,
     .needs_of = needs_of,
     .work_doubles = work_doubles,

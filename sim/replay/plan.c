@@ -111,6 +111,11 @@ static kv_err add_point(kv_replay *replay, char **keys, const kv_replay_point *p
     if (err == KV_OK && point->policy->prepare != NULL)
         err = point->policy->prepare(point->config, point->directory, &replay->shape, &group->plan,
                                      diag);
+    for (int i = 0; i < point->parts && err == KV_OK; i++) {
+        const kv_transform *transform = point->part[i].method.transform;
+        if (transform != NULL && transform->fits != NULL)
+            err = transform->fits(point->part[i].config, &replay->shape, &point->mark, diag);
+    }
     bool apart = group->scorer.policy != point->policy && group->scorer.policy->prepare != NULL;
     if (err == KV_OK && apart)
         err = group->scorer.policy->prepare(group->scorer.config, point->directory, &replay->shape,
