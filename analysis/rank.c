@@ -223,8 +223,9 @@ static void write_head(const kv_curves *curves, double limit, FILE *out)
         "fewer, the entries that decode steps read (also of what evicts only after the prompt\n"
         "and so holds more until then), or the scores of prefill. At: how much of that, in %%,\n"
         "the accuracy is for; or where a curve begins that does not come down to the limit.\n"
-        "Critical: the least of it that keeps %g x full accuracy. Oracles know what is yet to\n"
-        "come.\n\n"
+        "Critical: the least of it that keeps %g x full accuracy; - : nothing tried does.\n"
+        "Oracles know what is yet to come. Without a rank (-): full, oracles, and what does not\n"
+        "come down to the limit by itself and so stands in combinations.\n\n"
         "%4s%10s%9s%8s%10s  %s\n",
         100 * limit, kv_accuracy_source_text(source),
         curves->curves > 0 && curves->curve[0].has_critical ? curves->curve[0].threshold : 0.9,
