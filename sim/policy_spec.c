@@ -301,6 +301,39 @@ static kv_err apply_preset(const kv_method *method, void *config, const kv_node 
     return kv_params_preset(method->params, &method->presets[index - 1], config, diag);
 }
 
+/* "keep or budget": the first settings that have no value unless one is given. */
+static void name_amounts(const kv_method *method, char *out, size_t out_bytes)
+{
+    size_t used = 0;
+    int names = 0;
+    out[0] = '\0';
+    for (const kv_param *p = method->params; p->name != NULL && names < 2; p++)
+        if (p->fallback == NULL && used < out_bytes)
+            used += (size_t)snprintf(out + used, out_bytes - used, "%s%s", names++ ? " or " : "",
+                                     p->name);
+}
+
+/* Refuses a setting that the policy of the same name in another family has. */
+static kv_err check_namesake(const kv_method *method, const char *name, const kv_mark *mark,
+                             kv_diag *diag)
+{
+    char own[128], others[128];
+    for (int i = 0; i < kv_methods(); i++) {
+        kv_method other = kv_method_get(i);
+        if (other.family == method->family || strcmp(other.name, method->name) != 0 ||
+            kv_param_find(other.params, name) == NULL)
+            continue;
+        name_amounts(method, own, sizeof own);
+        name_amounts(&other, others, sizeof others);
+        return kv_fail(diag, KV_ERR_INPUT, mark,
+                       "%s: %s make it the %s %s, %s the %s %s; expected settings of one of them",
+                       method->name, own, kv_family_name(method->family),
+                       method->oracle ? "oracle" : "policy", others, kv_family_name(other.family),
+                       other.oracle ? "oracle" : "policy");
+    }
+    return KV_OK;
+}
+
 /* Sets one key of one combination. */
 static kv_err apply(kv_point_spec *point, const component *c, void *config, int pick, int i,
                     kv_diag *diag)
@@ -311,6 +344,8 @@ static kv_err apply(kv_point_spec *point, const component *c, void *config, int 
         return kv_param_parse(&chunk_row, point, kv_grid_pick(&c->grid, pick, i), diag);
     const kv_param *row = kv_param_find(c->method.params, name);
     kv_mark mark = kv_node_key_mark(c->grid.map, i);
+    if (row == NULL && check_namesake(&c->method, name, &mark, diag) != KV_OK)
+        return KV_ERR_INPUT;
     if (row == NULL)
         return kv_param_unknown(c->method.params, also, name, &mark, diag);
     bool sweeps = row->flags & KV_PARAM_SWEEP;

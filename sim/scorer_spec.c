@@ -42,7 +42,13 @@ static kv_err refuse(const kv_param *row, const char *name, const kv_mark *mark,
     char text[1024];
     kv_method other;
     int count = list_scorers(names, MOST, text, sizeof text);
-    if (kv_method_find(name, &other))
+    bool known = kv_method_find(name, &other);
+    if (known && other.oracle)
+        return kv_fail(diag, KV_ERR_INPUT, mark,
+                       "%s: %s is an oracle, which knows what is yet to come and cannot score; "
+                       "expected one of %s",
+                       row->name, name, text);
+    if (known)
         return kv_fail(diag, KV_ERR_INPUT, mark,
                        "%s: %s does not rank entries by scores of its own; expected one of %s",
                        row->name, name, text);

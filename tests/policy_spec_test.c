@@ -508,7 +508,7 @@ static void wrong_scorers_are_refused(void **state)
     } cases[] = {
         {"{adakv: {scorer: streaming, keep: 0.3}}", "streaming does not rank entries by scores"},
         {"{adakv: {scorer: corm, keep: 0.3}}", "or kvzip"},
-        {"{adakv: {scorer: topk, keep: 0.3}}", "topk does not rank"},
+        {"{adakv: {scorer: topk, keep: 0.3}}", "topk is an oracle, which"},
         {"{adakv: {scorer: pyramidkv, keep: 0.3}}", "scores of its own"},
         {"{adakv: {scorer: quest, keep: 0.3}}", "expected one of random, snapkv"},
         {"{adakv: {scorer: knrm, keep: 0.3}}", "did you mean 'knorm'"},
@@ -536,6 +536,20 @@ static void wrong_scorers_are_refused(void **state)
         if (!good && strstr(diag.text, cases[i].says) == NULL)
             fail_msg("%s: %s", cases[i].text, diag.text);
         assert_int_equal(list.count, good);
+        kv_point_list_fini(&list);
+    }
+}
+
+static void namesakes_are_not_mixed(void **state)
+{
+    static const char *const cases[] = {"{topk: {read: 20, keep: 0.3}}",
+                                        "{topk: {keep: 0.3, share: 0.1}}"};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        kv_diag diag = {0};
+        kv_point_list list = parse_real(cases[i], KV_ERR_INPUT, &diag);
+        assert_string_equal(diag.text,
+                            "topk: keep or budget make it the retention oracle, share or "
+                            "read the read oracle; expected settings of one of them");
         kv_point_list_fini(&list);
     }
 }
@@ -637,6 +651,7 @@ int main(void)
         cmocka_unit_test(scorers_make_a_grid_and_copies),
         cmocka_unit_test(a_preset_is_the_scorers_too),
         cmocka_unit_test(wrong_scorers_are_refused),
+        cmocka_unit_test(namesakes_are_not_mixed),
         cmocka_unit_test(the_same_point_stays_once),
         cmocka_unit_test(tables_of_all_policies_are_sound),
         cmocka_unit_test(measured_policies_parse),
