@@ -535,6 +535,16 @@ static kv_err explain_nothing(kv_results *results, const kv_curve_filter *filter
                    other);
 }
 
+static kv_err count_turns(kv_results *results, kv_curves *curves, kv_diag *diag)
+{
+    long long turns = 0;
+    kv_err err = kv__sql_number(results, 0, &turns, diag,
+                                "SELECT max(turn) FROM footprint_point WHERE run_id = ?", "i",
+                                curves->run_id);
+    curves->turns = (int)turns;
+    return err;
+}
+
 kv_err kv_curves_load(kv_results *results, const kv_curve_filter *filter, kv_curves **out,
                       kv_diag *diag)
 {
@@ -550,6 +560,8 @@ kv_err kv_curves_load(kv_results *results, const kv_curve_filter *filter, kv_cur
         err = load_curves(results, filter, curves, diag);
     if (err == KV_OK && is_nothing(filter, curves))
         err = explain_nothing(results, filter, curves, diag);
+    if (err == KV_OK)
+        err = count_turns(results, curves, diag);
     if (err == KV_OK)
         err = label_measured(curves, diag);
     if (err == KV_OK)

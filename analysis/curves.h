@@ -76,6 +76,7 @@ typedef struct kv_curves {
     kv_axis axis;    /* of all footprints, critical ones too */
     kv_curve *curve; /* by task, then as the experiment lists them */
     int curves;
+    int turns;         /* the most that a task of the run has; 0: none has turns of its own */
     bool chunks_given; /* several chunk sizes were asked for by name */
 } kv_curves;
 

@@ -339,6 +339,20 @@ static void write_head(const kv_curves *curves, int width, FILE *out)
     write_wrapped(out, text, width);
 }
 
+/* The curves are those of all turns together. */
+static void write_turns(const kv_curves *curves, int width, FILE *out)
+{
+    char text[256];
+    if (curves->turns < 2)
+        return;
+    snprintf(text, sizeof text,
+             "These are means over up to %d turns: `kvsim plot RESULTS turns` and `kvsim report "
+             "RESULTS` show each.",
+             curves->turns);
+    fputc('\n', out);
+    write_wrapped(out, text, width);
+}
+
 kv_err kv_summary_write(const kv_curves *curves, int width, FILE *out, kv_diag *diag)
 {
     width = width < KV_SUMMARY_LEAST_WIDTH ? KV_SUMMARY_LEAST_WIDTH : width;
@@ -351,5 +365,7 @@ kv_err kv_summary_write(const kv_curves *curves, int width, FILE *out, kv_diag *
                 break;
         err = write_task(&curves->curve[first], end - first, source, width, out, diag);
     }
+    if (err == KV_OK)
+        write_turns(curves, width, out);
     return err;
 }

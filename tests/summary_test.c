@@ -107,6 +107,20 @@ static void chunk_sizes_read_as_they_are_written(void **state)
 
 /* --- the table --------------------------------------------------------------------- */
 
+static void turns_are_pointed_at(void **state)
+{
+    kv_curves *curves = load(&(kv_curve_filter){0});
+    for (int turns = 0; turns <= 3; turns++) {
+        curves->turns = turns;
+        char *text = summary(curves, 80);
+        char *told = strstr(text, "up to 3 turns: `kvsim plot RESULTS turns`");
+        assert_true((told != NULL) == (turns == 3));
+        assert_true((strstr(text, " turns: ") != NULL) == (turns > 1));
+        free(text);
+    }
+    kv_curves_free(curves);
+}
+
 static void every_line_fits(void **state)
 {
     kv_curves *curves = load(&(kv_curve_filter){0});
@@ -245,6 +259,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cells_say_what_is_known),
         cmocka_unit_test(chunk_sizes_read_as_they_are_written),
+        cmocka_unit_test(turns_are_pointed_at),
         cmocka_unit_test(every_line_fits),
         cmocka_unit_test(nothing_is_left_out),
         cmocka_unit_test(control_characters_do_not_reach_a_terminal),
