@@ -394,7 +394,11 @@ def test_blend(folder):
         again = sum(math.ceil(round(r["blended_tokens"] * share, 6)) for r in requests)
         check(what + "the share is computed again", settings["mode"] == "prefix" or
               again == point["blend_recomputed_tokens"], "%d %d" % (again, point["blend_recomputed_tokens"]))
-    prefix, blend = tables[0][0][0], tables[0][0][4]
+    check("without blending its settings make no points", [json.loads(p["settings"])["reuse"]["mode"] for p in
+                                                           tables[0][0]] == ["prefix"] + 4 * ["blend"])
+    prefix, blend = tables[0][0][:2]
+    check("nor stand in labels", prefix["label"] == "full, reuse mode prefix" and
+          blend["label"] == "full, reuse mode blend, reuse recompute 0.05", prefix["label"])
     check("blending answers sooner", blend["ttft_mean"] < 0.5 * prefix["ttft_mean"])
     out = os.path.join(folder, "known.db")
     check("no accuracy is predicted for what is blended", "IS NOT 'blend'" in rows(
@@ -408,12 +412,22 @@ def test_blend(folder):
             ("no prefix cache", "  prefix_cache: {enabled: false}\n", "prefix_cache.enabled"),
             ("belady", "  prefix_cache: {replacement: belady}\n", "belady"),
             ("more layers than there are", "  reuse: {mode: blend, full_layers: 33}\n", "more full_layers"),
+            ("a share above 1 that is not used", "  reuse: {recompute: [0.1, 1.1]}\n", "recompute"),
             ("a share above 1", "  reuse: {mode: blend, recompute: 1.1}\n", "recompute"),
             ("another mode", "  reuse: {mode: blended}\n", "did you mean")):
         extra += "" if "reuse" in extra else "  reuse: {mode: blend}\n"
         done = kvsim("run", experiment(folder, extra=extra), "-q", "-o", out, "--set",
                      "serving.requests={file: %s, format: mooncake}" % os.path.join(folder, "t.jsonl"))
         check("blend refuses: " + name, done.returncode == 2 and words in done.stderr, done.stderr)
+
+
+def test_idle_reuse(folder):
+    """A share of nothing: one point, and a warning."""
+    out = os.path.join(folder, "idle.db")
+    done = kvsim("run", experiment(folder, extra="  reuse: {recompute: [0.1, 0.3]}\n"), "-o", out)
+    check("a share without blending is warned of", done.returncode == 0 and
+          "warning: reuse: recompute does nothing, as it is for mode: blend" in done.stderr, done.stderr)
+    check("and makes one point", len(rows(out, POINT)) == 1)
 
 
 def test_wrong_input(folder):

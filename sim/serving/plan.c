@@ -276,6 +276,8 @@ static kv_err add_grid(kv_serving_plan *plan, int number, const char *name, cons
     kv_mark mark = kv_node_mark(plan->map);
     if (err == KV_OK && map != NULL)
         err = check_lists(number, name, map, diag);
+    if (err == KV_OK && number == KV_SERVING_REUSE)
+        err = kv__reuse_collapse(&plan->grid[number], diag);
     if (err == KV_OK && plan->grid[number].count > KV_GRID_MOST / plan->combinations)
         return kv_fail(diag, KV_ERR_INPUT, &mark, "serving: more than %d combinations",
                        KV_GRID_MOST);
@@ -381,7 +383,8 @@ int kv__plan_part(const kv_serving_plan *plan, int part, int combination)
 {
     for (int p = KV_SERVING_GRIDS - 1; p > part; p--)
         combination /= plan->grid[p].count;
-    return combination % plan->grid[part].count;
+    int number = combination % plan->grid[part].count;
+    return part == KV_SERVING_REUSE ? kv__reuse_pick(&plan->grid[part], number) : number;
 }
 
 /* The value that a key of the section has in a combination, or NULL. */

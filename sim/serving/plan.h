@@ -76,6 +76,7 @@ typedef struct kv_serving_part {
 
 /* Dimensions of the grid: the parts, the tiers, `requests`. */
 enum {
+    KV_SERVING_REUSE = 3, /* of the parts, "reuse" */
     KV_SERVING_PARTS = 7,
     KV_SERVING_REQUESTS = KV_SERVING_PARTS + KV_MOST_TIERS,
     KV_SERVING_GRIDS

@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include "sim/serving/plan_label.h"
+#include "sim/serving/plan_reuse.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -53,6 +54,8 @@ static void write_part(const kv_serving_plan *plan, int part, int combination,
     for (int i = 0; grid->map != NULL && i < kv_node_count(grid->map); i++) {
         const char *key = kv_node_key(grid->map, i);
         bool told = part == 0 && (strcmp(key, "policies") == 0 || strcmp(key, "chunk_size") == 0);
+        told = told || (part == KV_SERVING_REUSE && strcmp(key, "mode") != 0 &&
+                        !kv__reuse_blends(grid, picked));
         if (!told && varies(kv_node_at(grid->map, i)))
             write_setting(plan, part, key, kv_grid_pick(grid, picked, i), point, out);
     }

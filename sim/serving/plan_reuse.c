@@ -6,7 +6,10 @@
 #include "sim/serving/foresight.h"
 #include "sim/serving/plan_reuse.h"
 
+#include "sim/base/yaml_tree.h"
+
 #include <math.h>
+#include <string.h>
 
 #define IN(f) (offsetof(kv_serving_config, reuse.f) - offsetof(kv_serving_config, reuse))
 
@@ -22,6 +25,71 @@ const kv_param kv__reuse_params[] = {
     {"full_layers", KV_INT, IN(full_layers), "1", 0, 4096, NULL, KV_PARAM_SWEEP, "layers",
      "first layers that compute all blended tokens, by which those to go on with are chosen"},
     {.name = NULL}};
+
+bool kv__reuse_blends(const kv_grid *grid, int combination)
+{
+    int mode = grid->map == NULL ? -1 : kv__node_index(grid->map, "mode");
+    const char *text = mode < 0 ? NULL : kv_node_text(kv_grid_pick(grid, combination, mode), NULL);
+    return text != NULL && strcmp(text, "prefix") != 0;
+}
+
+/* Of those that do not blend the ones with the first value of each setting of blending stay. */
+static bool is_kept(const kv_grid *grid, int combination)
+{
+    if (kv__reuse_blends(grid, combination))
+        return true;
+    for (int i = 0; grid->map != NULL && i < kv_node_count(grid->map); i++)
+        if (strcmp(kv_node_key(grid->map, i), "mode") != 0 &&
+            kv_grid_pick(grid, combination, i) != kv_grid_pick(grid, 0, i))
+            return false;
+    return true;
+}
+
+static kv_err check_values(const kv_node *values, const kv_param *param, kv_diag *diag)
+{
+    kv_serving_config config = {0};
+    kv_err err = KV_OK;
+    for (int i = 0; i < kv_node_count(values) && err == KV_OK; i++)
+        err = kv_param_parse(param, &config.reuse, kv_node_at(values, i), diag);
+    return err;
+}
+
+kv_err kv__reuse_collapse(kv_grid *grid, kv_diag *diag)
+{
+    kv_err err = KV_OK;
+    int kept = 0;
+    for (int i = 0; grid->map != NULL && i < kv_node_count(grid->map) && err == KV_OK; i++) {
+        const kv_param *param = kv_param_find(kv__reuse_params, kv_node_key(grid->map, i));
+        const kv_node *value = kv_node_at(grid->map, i);
+        if (param != NULL && kv_node_get_kind(value) == KV_NODE_LIST)
+            err = check_values(value, param, diag);
+    }
+    for (int c = 0; c < grid->count; c++)
+        kept += is_kept(grid, c);
+    grid->count = kept;
+    return err;
+}
+
+int kv__reuse_pick(const kv_grid *grid, int number)
+{
+    int combination = 0;
+    for (; number > 0 || !is_kept(grid, combination); combination++)
+        number -= is_kept(grid, combination);
+    return combination;
+}
+
+const char *kv__reuse_idle(const kv_serving_plan *plan)
+{
+    const kv_grid *grid = &plan->grid[KV_SERVING_REUSE];
+    const char *idle = NULL;
+    for (int i = 0; grid->map != NULL && i < kv_node_count(grid->map); i++)
+        if (strcmp(kv_node_key(grid->map, i), "mode") != 0)
+            idle = kv_node_key(grid->map, i);
+    for (int n = 0; n < grid->count && idle != NULL; n++)
+        if (kv__reuse_blends(grid, kv__reuse_pick(grid, n)))
+            idle = NULL;
+    return idle;
+}
 
 /* What blending does not go with; NULL: nothing. */
 static const char *in_the_way(const kv_serving_point *point)

@@ -8,6 +8,7 @@
 #include "sim/base/digest.h"
 #include "sim/serving/event_trace.h"
 #include "sim/serving/foresight.h"
+#include "sim/serving/plan_reuse.h"
 #include "sim/serving/serving_output.h"
 #include "sim/serving/timeline.h"
 
@@ -491,6 +492,16 @@ static void warn_of_formats(const kv_serving_plan *plan, const kv_serving_run_op
                   "leave room for more blocks; leave it out to have them computed");
 }
 
+static void warn_of_reuse(const kv_serving_plan *plan, const kv_serving_run_options *options)
+{
+    char text[128];
+    const char *idle = kv__reuse_idle(plan);
+    if (options->warn == NULL || idle == NULL)
+        return;
+    snprintf(text, sizeof text, "reuse: %s does nothing, as it is for mode: blend", idle);
+    options->warn(options->warn_closure, text);
+}
+
 kv_err kv_serving_run_plan(const kv_serving_plan *plan, kv_run *run,
                            const kv_serving_run_options *options, kv_diag *diag)
 {
@@ -504,6 +515,7 @@ kv_err kv_serving_run_plan(const kv_serving_plan *plan, kv_run *run,
     if (err != KV_OK)
         return err;
     warn_of_formats(plan, options);
+    warn_of_reuse(plan, options);
     int *number = calloc((size_t)plan->combinations + 1, sizeof *number);
     pthread_mutex_init(&c.lock, NULL);
     pthread_cond_init(&c.changed, NULL);
