@@ -540,6 +540,19 @@ static void wrong_scorers_are_refused(void **state)
     }
 }
 
+static void a_share_and_a_count_of_draws_exclude_each_other(void **state)
+{
+    static const char *const cases[] = {
+        "{nacl: {keep: 0.5, preset: kvcache-factory, random: 0.2, random_tokens: 5}}",
+        "{nacl: {keep: 0.5, random: 0.2}}", "{nacl: {keep: 0.5, random_tokens: 5}}"};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        kv_diag diag = {0};
+        kv_point_list list = parse_real(cases[i], i == 0 ? KV_ERR_INPUT : KV_OK, &diag);
+        assert_true(i > 0 || strstr(diag.text, "nacl: random and random_tokens both say") != NULL);
+        kv_point_list_fini(&list);
+    }
+}
+
 static void namesakes_are_not_mixed(void **state)
 {
     static const char *const cases[] = {"{topk: {read: 20, keep: 0.3}}",
@@ -651,6 +664,7 @@ int main(void)
         cmocka_unit_test(scorers_make_a_grid_and_copies),
         cmocka_unit_test(a_preset_is_the_scorers_too),
         cmocka_unit_test(wrong_scorers_are_refused),
+        cmocka_unit_test(a_share_and_a_count_of_draws_exclude_each_other),
         cmocka_unit_test(namesakes_are_not_mixed),
         cmocka_unit_test(the_same_point_stays_once),
         cmocka_unit_test(tables_of_all_policies_are_sound),

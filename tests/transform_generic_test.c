@@ -35,7 +35,7 @@ static const struct {
     const char *transform, *name, *value;
 } small[] = {{"kivi", "residual", "8"},        {"kivi", "group", "8"}, {"think", "recent", "8"},
              {"think", "observers", "8"},      {"cam", "merge", "4"},  {"gear", "buffer", "4"},
-             {"minicache", "start_layer", "0"}}; /* of two layers */
+             {"minicache", "start_layer", "0"}};
 
 static void *defaults(const kv_param *params, size_t bytes)
 {
@@ -249,12 +249,47 @@ static void missing_images_are_refused(void **unused)
     stop(b);
 }
 
+/* The trace has four layers; their width is the rank that a block can have at most. */
+static void shapes_that_do_not_fit_are_refused(void **unused)
+{
+    char width[16], above[16];
+    const char *const cases[][4] = {
+        {"minicache", "start_layer", "2", NULL},
+        {"minicache", "start_layer", "3",
+         "no pair of layers begins at start_layer 3, as the "
+         "recording has 4 layers"},
+        {"minicache", "start_layer", "40", "no pair of layers begins at start_layer 40, as the"},
+        {"gear", "rank", width, NULL},
+        {"gear", "rank", above, "rank is above that of any block"},
+        {"gear", "decode_rank", above, "decode_rank is above that of any block"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bench *b = start();
+        kv_diag diag = {0};
+        kv_replay *replay = NULL;
+        kv_replay_options options = {.page_tokens = 16};
+        const kv_shape *shape = kv_attention_shape(b->trace);
+        kv_method method;
+        snprintf(width, sizeof width, "%d", shape->head_dim);
+        snprintf(above, sizeof above, "%d", shape->head_dim + 1);
+        assert_true(kv_method_find(cases[i][0], &method));
+        add(b, 0, method.transform);
+        set(method.params, b->part[0].config, cases[i][1], cases[i][2]);
+        kv_err err = kv_replay_new(b->point, 1, shape, &options, &replay, &diag);
+        assert_int_equal(err, cases[i][3] == NULL ? KV_OK : KV_ERR_UNSUPPORTED);
+        if (cases[i][3] != NULL && strstr(diag.text, cases[i][3]) == NULL)
+            fail_msg("%s", diag.text);
+        kv_replay_free(replay);
+        stop(b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(counts_stay_and_bytes_do_not_grow),
         cmocka_unit_test(shares_are_sound),
         cmocka_unit_test(missing_images_are_refused),
+        cmocka_unit_test(shapes_that_do_not_fit_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
