@@ -485,17 +485,13 @@ static bool is_nothing(const kv_curve_filter *filter, const kv_curves *curves)
 static kv_err explain_filter(kv_results *results, long long run_id, kv_diag *diag)
 {
     kv_mark mark = {kv_results_path(results), 0, 0};
-    sqlite3_stmt *row = NULL;
-    kv_err err = kv__sql_prepare(
-        results,
+    sqlite3_stmt *row;
+    kv_err err = kv__sql_first(
+        results, &row, diag,
         "SELECT group_concat(c, ', '), (SELECT max(turn) FROM footprint_point WHERE run_id = ?1) "
         "FROM (SELECT DISTINCT coalesce(chunk_size, 'whole') AS c FROM footprint_point WHERE "
         "run_id = ?1 ORDER BY chunk_size IS NULL, chunk_size)",
-        &row, diag);
-    if (err == KV_OK) {
-        kv__sql_bind(row, 1, "i", run_id);
-        err = kv__sql_step(results, row, diag);
-    }
+        "i", run_id);
     if (err == KV_OK) {
         char turns[48] = "no turns of their own";
         if (sqlite3_column_int(row, 1) > 0)

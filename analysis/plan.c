@@ -343,16 +343,12 @@ static kv_err load_examples(kv_results *results, long long run_id, kv_plan *plan
 
 static kv_err load_settings(kv_results *results, long long run_id, kv_plan *plan, kv_diag *diag)
 {
-    sqlite3_stmt *row = NULL;
-    kv_err err = kv__sql_prepare(results,
-                                 "SELECT threshold, confidence, resamples, accuracy_model, "
-                                 "accuracy_spec, first_point, done FROM attention_run "
-                                 "WHERE run_id = ?",
-                                 &row, diag);
-    if (err == KV_OK) {
-        kv__sql_bind(row, 1, "i", run_id);
-        err = kv__sql_step(results, row, diag);
-    }
+    sqlite3_stmt *row;
+    kv_err err = kv__sql_first(results, &row, diag,
+                               "SELECT threshold, confidence, resamples, accuracy_model, "
+                               "accuracy_spec, first_point, done FROM attention_run "
+                               "WHERE run_id = ?",
+                               "i", run_id);
     if (err == KV_OK) {
         plan->info.critical =
             (kv_critical_info){sqlite3_column_double(row, 0), sqlite3_column_double(row, 1),

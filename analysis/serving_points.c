@@ -102,16 +102,12 @@ kv_err kv__serving_list_load(kv_results *results, const kv_plot_options *options
 kv_err kv__serving_list_nothing(kv_results *results, const kv_serving_list *list, kv_diag *diag)
 {
     kv_mark mark = {kv_results_path(results), 0, 0};
-    sqlite3_stmt *row = NULL;
-    kv_err err = kv__sql_prepare(results,
-                                 "SELECT group_concat(DISTINCT policy), group_concat(DISTINCT "
-                                 "coalesce(chunk_size, 'whole')), max(number) FROM serving_point "
-                                 "WHERE run_id = ?",
-                                 &row, diag);
-    if (err == KV_OK) {
-        kv__sql_bind(row, 1, "i", list->run_id);
-        err = kv__sql_step(results, row, diag);
-    }
+    sqlite3_stmt *row;
+    kv_err err = kv__sql_first(results, &row, diag,
+                               "SELECT group_concat(DISTINCT policy), group_concat(DISTINCT "
+                               "coalesce(chunk_size, 'whole')), max(number) FROM serving_point "
+                               "WHERE run_id = ?",
+                               "i", list->run_id);
     if (err == KV_OK)
         err =
             kv_fail(diag, KV_ERR_INPUT, &mark,

@@ -74,15 +74,11 @@ static kv_err read_run(kv_results *results, const kv_plot_options *options, kv_s
                        kv_diag *diag)
 {
     kv_mark mark = {kv_results_path(results), 0, 0};
-    sqlite3_stmt *row = NULL;
-    kv_err err = kv__sql_prepare(results,
-                                 "SELECT id, name, version FROM run WHERE id = CASE ?1 WHEN 0 THEN "
-                                 "(SELECT id FROM latest_run) ELSE ?1 END",
-                                 &row, diag);
-    if (err == KV_OK) {
-        kv__sql_bind(row, 1, "i", options->filter.run_id);
-        err = kv__sql_step(results, row, diag);
-    }
+    sqlite3_stmt *row;
+    kv_err err = kv__sql_first(results, &row, diag,
+                               "SELECT id, name, version FROM run WHERE id = CASE ?1 WHEN 0 THEN "
+                               "(SELECT id FROM latest_run) ELSE ?1 END",
+                               "i", options->filter.run_id);
     if (err == KV_END)
         err = kv_fail(diag, KV_ERR_INPUT, &mark, "there is no such run in it");
     if (err == KV_OK) {
@@ -99,16 +95,12 @@ static kv_err read_shape(kv_results *results, const kv_plot_options *options, kv
                          kv_diag *diag)
 {
     kv_mark mark = {kv_results_path(results), 0, 0};
-    sqlite3_stmt *row = NULL;
-    kv_err err = kv__sql_prepare(results,
-                                 "SELECT min(example), max(layer) + 1, max(kv_head) + 1 FROM "
-                                 "retained_set WHERE point_id = ?1 AND example = coalesce(?2, "
-                                 "(SELECT min(example) FROM retained_set WHERE point_id = ?1))",
-                                 &row, diag);
-    if (err == KV_OK) {
-        kv__sql_bind(row, 1, "it", out->point[0].id, options->example);
-        err = kv__sql_step(results, row, diag);
-    }
+    sqlite3_stmt *row;
+    kv_err err = kv__sql_first(results, &row, diag,
+                               "SELECT min(example), max(layer) + 1, max(kv_head) + 1 FROM "
+                               "retained_set WHERE point_id = ?1 AND example = coalesce(?2, "
+                               "(SELECT min(example) FROM retained_set WHERE point_id = ?1))",
+                               "it", out->point[0].id, options->example);
     if (err == KV_OK && sqlite3_column_type(row, 0) == SQLITE_NULL)
         err = kv_fail(diag, KV_ERR_INPUT, &mark, "task %s has no sets of an example '%s'",
                       out->task, options->example ? options->example : "");

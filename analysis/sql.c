@@ -123,33 +123,49 @@ kv_err kv__sql_run(kv_results *results, sqlite3_stmt *statement, kv_diag *diag)
     return err == KV_END ? KV_OK : err;
 }
 
+static kv_err start(kv_results *results, sqlite3_stmt **out, kv_diag *diag, const char *sql,
+                    const char *letters, va_list values)
+{
+    *out = NULL;
+    kv_err err = kv__sql_prepare(results, sql, out, diag);
+    if (err == KV_OK)
+        bind_list(*out, 1, letters, values);
+    return err;
+}
+
 kv_err kv__sql_do(kv_results *results, kv_diag *diag, const char *sql, const char *letters, ...)
 {
-    sqlite3_stmt *statement = NULL;
-    kv_err err = kv__sql_prepare(results, sql, &statement, diag);
-    if (err != KV_OK)
-        return err;
+    sqlite3_stmt *statement;
     va_list values;
     va_start(values, letters);
-    bind_list(statement, 1, letters, values);
+    kv_err err = start(results, &statement, diag, sql, letters, values);
     va_end(values);
-    err = kv__sql_run(results, statement, diag);
+    if (err == KV_OK)
+        err = kv__sql_run(results, statement, diag);
     sqlite3_finalize(statement);
     return err;
+}
+
+kv_err kv__sql_first(kv_results *results, sqlite3_stmt **out, kv_diag *diag, const char *sql,
+                     const char *letters, ...)
+{
+    va_list values;
+    va_start(values, letters);
+    kv_err err = start(results, out, diag, sql, letters, values);
+    va_end(values);
+    return err == KV_OK ? kv__sql_step(results, *out, diag) : err;
 }
 
 kv_err kv__sql_number(kv_results *results, long long fallback, long long *out, kv_diag *diag,
                       const char *sql, const char *letters, ...)
 {
-    sqlite3_stmt *statement = NULL;
-    kv_err err = kv__sql_prepare(results, sql, &statement, diag);
-    if (err != KV_OK)
-        return err;
+    sqlite3_stmt *statement;
     va_list values;
     va_start(values, letters);
-    bind_list(statement, 1, letters, values);
+    kv_err err = start(results, &statement, diag, sql, letters, values);
     va_end(values);
-    err = kv__sql_step(results, statement, diag);
+    if (err == KV_OK)
+        err = kv__sql_step(results, statement, diag);
     bool found = err == KV_OK && sqlite3_column_type(statement, 0) != SQLITE_NULL;
     if (err == KV_OK || err == KV_END)
         *out = found ? sqlite3_column_int64(statement, 0) : fallback;

@@ -39,6 +39,11 @@ kv_err kv__sql_run(kv_results *results, sqlite3_stmt *statement, kv_diag *diag) 
 kv_err kv__sql_do(kv_results *results, kv_diag *diag, const char *sql, const char *letters,
                   ...) KV_MUST_USE;
 
+/* Compiles and binds a query and steps to its first row; KV_END: it gives none. *out is the
+ * caller's to finalize, whatever comes back. */
+kv_err kv__sql_first(kv_results *results, sqlite3_stmt **out, kv_diag *diag, const char *sql,
+                     const char *letters, ...) KV_MUST_USE;
+
 /* The one number that a query gives; `fallback` where it gives none or NULL. */
 kv_err kv__sql_number(kv_results *results, long long fallback, long long *out, kv_diag *diag,
                       const char *sql, const char *letters, ...) KV_MUST_USE;

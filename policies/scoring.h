@@ -80,11 +80,16 @@ double kv_score_norm(const float *vector, int width);
         KV_ROW_GROUP_WHEN("before"), KV_ROW_SCORE_OVER("chunk"), KV_ROW_EVICT("postfill"),         \
         KV_ROW_INTERVAL("512"), KV_ROW_ROUNDING("half_up"), KV_ROW_RATIO_ARITHMETIC("false")
 
-/* Settings of policies whose score needs none of its own: from keys or draws, and from rows. */
-#define KV_ROWS_PLAIN_SCORE(evict)                                                                 \
+/* How much stays beside `sinks` first tokens, and when the rest leaves. */
+#define KV_ROWS_AMOUNT(sinks)                                                                      \
     KV_ROW_KEEP, KV_ROW_BUDGET, KV_ROW_WINDOW("0"), KV_ROW_WINDOW_IN_BUDGET("true"),               \
-        KV_ROW_SINKS("0"), KV_ROW_EVICT(evict), KV_ROW_INTERVAL("512"),                            \
-        KV_ROW_ROUNDING("half_up"), KV_ROW_RATIO_ARITHMETIC("false")
+        KV_ROW_SINKS(sinks)
+#define KV_ROWS_WHEN(evict)                                                                        \
+    KV_ROW_EVICT(evict), KV_ROW_INTERVAL("512"), KV_ROW_ROUNDING("half_up"),                       \
+        KV_ROW_RATIO_ARITHMETIC("false")
+
+/* Settings of policies whose score needs none of its own: from keys or draws, and from rows. */
+#define KV_ROWS_PLAIN_SCORE(evict) KV_ROWS_AMOUNT("0"), KV_ROWS_WHEN(evict)
 #define KV_ROWS_ROW_SCORE(evict) KV_ROWS_PLAIN_SCORE(evict), KV_ROW_SCORE_OVER("chunk")
 
 #endif

@@ -51,18 +51,14 @@ enum { HEADROOM = 4 };
 static kv_err read_run(kv_results *results, const kv_plot_options *options, front *f, kv_diag *diag)
 {
     kv_mark mark = {kv_results_path(results), 0, 0};
-    sqlite3_stmt *row = NULL;
-    kv_err err = kv__sql_prepare(
-        results,
+    sqlite3_stmt *row;
+    kv_err err = kv__sql_first(
+        results, &row, diag,
         "SELECT id, name, version, (SELECT count(*) FROM plan_choice WHERE run_id = run.id), "
         "(SELECT max(cost_per_hour) FROM plan_choice WHERE run_id = run.id) FROM run WHERE id = "
         "CASE ?1 WHEN 0 THEN (SELECT coalesce((SELECT max(run_id) FROM plan_choice), "
         "(SELECT id FROM latest_run))) ELSE ?1 END",
-        &row, diag);
-    if (err == KV_OK) {
-        kv__sql_bind(row, 1, "i", options->filter.run_id);
-        err = kv__sql_step(results, row, diag);
-    }
+        "i", options->filter.run_id);
     if (err == KV_END || (err == KV_OK && sqlite3_column_int64(row, 3) == 0))
         err = kv_fail(diag, KV_ERR_INPUT, &mark, "no plan is in it; make one with `kvsim plan`");
     if (err == KV_OK) {
@@ -127,18 +123,14 @@ static void set_top(front *f, int panel, double most, double least)
 /* How far the axes must reach; limits are known. */
 static kv_err read_ranges(kv_results *results, front *f, kv_diag *diag)
 {
-    sqlite3_stmt *row = NULL;
-    kv_err err = kv__sql_prepare(results,
-                                 "SELECT max(x), max(t), max(o), max(tl), max(ol) FROM (SELECT "
-                                 "max(coalesce(cost_per_hour, devices)) AS x, max(ttft_p99) AS t, "
-                                 "max(tpot_p99) AS o, min(ttft_p99) AS tl, min(tpot_p99) AS ol "
-                                 "FROM plan_point WHERE run_id = ? AND rate_factor = 1 AND "
-                                 "blocks_factor = 1 GROUP BY choice_id)",
-                                 &row, diag);
-    if (err == KV_OK) {
-        kv__sql_bind(row, 1, "i", f->run_id);
-        err = kv__sql_step(results, row, diag);
-    }
+    sqlite3_stmt *row;
+    kv_err err = kv__sql_first(results, &row, diag,
+                               "SELECT max(x), max(t), max(o), max(tl), max(ol) FROM (SELECT "
+                               "max(coalesce(cost_per_hour, devices)) AS x, max(ttft_p99) AS t, "
+                               "max(tpot_p99) AS o, min(ttft_p99) AS tl, min(tpot_p99) AS ol "
+                               "FROM plan_point WHERE run_id = ? AND rate_factor = 1 AND "
+                               "blocks_factor = 1 GROUP BY choice_id)",
+                               "i", f->run_id);
     if (err == KV_OK) {
         f->dearest = fmax(kv__sql_double(row, 0), 0);
         for (int p = 0; p < 2; p++)

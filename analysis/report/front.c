@@ -95,17 +95,13 @@ static kv_err read_points(const kv_report *report, plan_lines *l, kv_diag *diag)
 
 static kv_err read_limits(const kv_report *report, plan_lines *l, kv_diag *diag)
 {
-    sqlite3_stmt *row = NULL;
-    kv_err err = kv__sql_prepare(
-        report->results,
+    sqlite3_stmt *row;
+    kv_err err = kv__sql_first(
+        report->results, &row, diag,
         "SELECT max(value) FILTER (WHERE metric = 'ttft_p99'), max(value) FILTER (WHERE metric = "
         "'tpot_p99'), max(value) FILTER (WHERE metric = 'accuracy' AND text LIKE '%of full') FROM "
         "plan_limit WHERE run_id = ?",
-        &row, diag);
-    if (err == KV_OK) {
-        kv__sql_bind(row, 1, "i", report->run_id);
-        err = kv__sql_step(report->results, row, diag);
-    }
+        "i", report->run_id);
     for (int c = 0; c < CHARTS && err == KV_OK; c++)
         l->limit[c] = charts[c].scale * kv__sql_double(row, c);
     sqlite3_finalize(row);

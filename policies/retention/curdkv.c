@@ -24,19 +24,12 @@ static const kv_preset presets[] = {
     {.name = NULL}};
 
 static const kv_param params[] = {
-    KV_ROW_KEEP,
-    KV_ROW_BUDGET,
-    KV_ROW_WINDOW("0"),
-    KV_ROW_WINDOW_IN_BUDGET("true"),
-    KV_ROW_SINKS("4"),
+    KV_ROWS_AMOUNT("4"),
     KV_ROW_OF_CHOICE(curdkv_config, "leverage", leverage, "kv_product", leverage_names,
                      "what scores: a key's squared length, its value's, their mean or product"),
     KV_ROW_OF_COUNT(curdkv_config, "local", local_tokens, "16", 0, "tokens",
                     "entries within which squared lengths are shares of their sum; 0: no shares"),
-    KV_ROW_EVICT("postfill"),
-    KV_ROW_INTERVAL("512"),
-    KV_ROW_ROUNDING("half_up"),
-    KV_ROW_RATIO_ARITHMETIC("false"),
+    KV_ROWS_WHEN("postfill"),
     KV_ROW_PRESET(preset_names),
     KV_ROW_END};
 

@@ -28,11 +28,7 @@ static const kv_preset presets[] = {
 
 #define OWN expected_attention_config
 static const kv_param params[] = {
-    KV_ROW_KEEP,
-    KV_ROW_BUDGET,
-    KV_ROW_WINDOW("0"),
-    KV_ROW_WINDOW_IN_BUDGET("true"),
-    KV_ROW_SINKS("4"),
+    KV_ROWS_AMOUNT("4"),
     KV_ROW_OF_COUNT(OWN, "future", future_positions, "512", 1, "tokens",
                     "positions to come over which the rotary embedding is averaged"),
     KV_ROW_OF_SWITCH(OWN, "covariance", covariance, "true",
@@ -42,10 +38,7 @@ static const kv_param params[] = {
     KV_ROW_OF_REAL(OWN, "epsilon", epsilon, "0", 0, INFINITY, "", "added before that"),
     KV_ROW_OF_REAL(OWN, "rope_theta", rope_theta, "0", 0, INFINITY, "",
                    "base of the rotary embedding; 0: the recording says"),
-    KV_ROW_EVICT("postfill"),
-    KV_ROW_INTERVAL("512"),
-    KV_ROW_ROUNDING("half_up"),
-    KV_ROW_RATIO_ARITHMETIC("false"),
+    KV_ROWS_WHEN("postfill"),
     KV_ROW_PRESET(preset_names),
     KV_ROW_END};
 

@@ -21,19 +21,12 @@ static const kv_preset presets[] = {
     {.name = NULL}};
 
 static const kv_param params[] = {
-    KV_ROW_KEEP,
-    KV_ROW_BUDGET,
-    KV_ROW_WINDOW("0"),
-    KV_ROW_WINDOW_IN_BUDGET("true"),
-    KV_ROW_SINKS("4"),
+    KV_ROWS_AMOUNT("4"),
     KV_ROW_OF_COUNT(lagkv_config, "lag", lag_tokens, "128", 2, "tokens",
                     "length of a block; the block after it is what it is compared with"),
     KV_ROW_OF_SWITCH(lagkv_config, "cross_scoring", cross_scoring, "false",
                      "whether blocks compete by score and not by rank within the block"),
-    KV_ROW_EVICT("postfill"),
-    KV_ROW_INTERVAL("512"),
-    KV_ROW_ROUNDING("half_up"),
-    KV_ROW_RATIO_ARITHMETIC("false"),
+    KV_ROWS_WHEN("postfill"),
     KV_ROW_PRESET(preset_names),
     KV_ROW_END};
 

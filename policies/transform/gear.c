@@ -22,8 +22,7 @@ typedef struct gear_config {
 static const kv_param params[] = {
     KV_ROW_OF(gear_config, "bits", KV_INT, bits, "2", 1, 8, NULL, 0, "bits",
               "of a quantised number"),
-    KV_ROW_OF(gear_config, "group", KV_INT, group, "64", 2, 1024, NULL, 0, "numbers",
-              "that share a 16-bit scale and zero: tokens of a key's channel, channels of a value"),
+    KV_ROW_QUANTISE_GROUP(gear_config, "64"),
     KV_ROW_OF_REAL(
         gear_config, "outliers", outliers, "0.02", 0, 0.5, "fraction",
         "numbers of each channel of keys and of each value stored apart in 32 bits, half of "

@@ -5,10 +5,17 @@
 #ifndef KVSIM_POLICIES_TRANSFORM_QUANTISE_H
 #define KVSIM_POLICIES_TRANSFORM_QUANTISE_H
 
+#include "policies/retention_params.h"
 #include "policies/transform.h"
 
 /* Bits of a plain number, of a scale, of a zero and of an outlier's index. */
 enum { KV_PLAIN_BITS = 16, KV_SCALE_BITS = 32, KV_OUTLIER_BITS = 32 };
+
+/* The row of a setting `group` that stands in the member of that name. */
+#define KV_ROW_QUANTISE_GROUP(type_of, fallback)                                                   \
+    KV_ROW_OF(                                                                                     \
+        type_of, "group", KV_INT, group, fallback, 2, 1024, NULL, 0, "numbers",                    \
+        "that share a 16-bit scale and zero: tokens of a key's channel, channels of a value")
 
 /* The numbers from low to high are quantised, those outside are outliers. */
 typedef struct kv_range {
